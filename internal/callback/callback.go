@@ -1,0 +1,107 @@
+// Package callback holds the domain's words: what a sender posts, what the object source answers, and what became of both.
+// It is the leaf that every stage of the pipeline shares, and imports none of them.
+package callback
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// Callback is one accepted POST: a thin event saying "these objects changed".
+type Callback struct {
+	// Seq is the position in the inbox, given by the inbox at the append; it never repeats, not even in an emptied inbox.
+	Seq int64
+	// ID is a ULID. It names the callback to its sender; it does not order it (clocks step back, Seq does not).
+	ID string
+	// Sender is who posted it; empty while authentication is off.
+	Sender string
+	// Tag is the sender's own label, at most MaxTag bytes.
+	Tag string
+	// Objects are the distinct object ids that are still to do, none negative, in the order they were posted.
+	Objects []int64
+	// Attempts counts the fetches that each of Objects has used up, in the same order. It is nil until the callback was deferred.
+	Attempts []uint8
+	// Done counts the ids that were settled before the callback was deferred: they are no longer in Objects.
+	Done Counts
+	// Received is when the request was accepted, to the microsecond.
+	Received time.Time
+	// Trace is the W3C traceparent of the request's span, or empty.
+	Trace string
+}
+
+// Total is the number of distinct ids that the sender posted.
+func (c *Callback) Total() int { return len(c.Objects) + c.Done.Sum() }
+
+// NewID returns a fresh ULID for a callback received at t.
+func NewID(t time.Time) string {
+	return ulid.MustNew(ulid.Timestamp(t), rand.Reader).String()
+}
+
+// ValidID reports whether s could have come from NewID.
+func ValidID(s string) bool {
+	_, err := ulid.ParseStrict(s)
+	return err == nil
+}
+
+// Object is what the source answered for one id, with its times. As JSON it is the object on the wire.
+type Object struct {
+	ID     int64 `json:"id"`
+	Online bool  `json:"online"`
+	// LastSeenAt is when the newest callback that named the object was received.
+	LastSeenAt time.Time `json:"last_seen_at"`
+	// StoredAt and ExpiresAt are read by the store's clock; a writer leaves them zero.
+	StoredAt  time.Time `json:"stored_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	// Data is the source's answer: one valid JSON value.
+	Data json.RawMessage `json:"data"`
+	// FetchedAt is when the fetch began. Of two answers for one id the one with the later FetchedAt wins.
+	FetchedAt time.Time `json:"-"`
+}
+
+// Counts says what became of a callback's ids.
+type Counts struct {
+	Stored  int `json:"stored"`
+	Missing int `json:"missing"` // the source answered 404 or 410
+	Skipped int `json:"skipped"` // offline, and only online objects are kept
+	Failed  int `json:"failed"`  // dead-lettered
+}
+
+// Sum is the number of ids with an outcome.
+func (c Counts) Sum() int { return c.Stored + c.Missing + c.Skipped + c.Failed }
+
+// Status is where a callback stands.
+type Status string
+
+// The statuses of a receipt, in the order a callback goes through them.
+const (
+	StatusAccepted   Status = "accepted"   // durable, waiting in the inbox
+	StatusProcessing Status = "processing" // some of its ids are with the dispatcher
+	StatusDone       Status = "done"       // every id has its outcome committed in the store
+)
+
+// Receipt says what became of one callback. Once it is done, Objects is the sum of its Counts.
+type Receipt struct {
+	CallbackID string `json:"callback_id"`
+	Sender     string `json:"sender"`
+	Tag        string `json:"tag"`
+	Status     Status `json:"status"`
+	Objects    int    `json:"objects"`
+	Counts
+	ReceivedAt time.Time  `json:"received_at"`
+	DoneAt     *time.Time `json:"done_at,omitempty"` // nil until done
+}
+
+// DeadLetter is an id that could not be fetched or stored after all attempts, kept until somebody redrives or drops it.
+// There is at most one for each sender and object: a later failure replaces an earlier one.
+type DeadLetter struct {
+	Sender     string    `json:"sender"`
+	ObjectID   int64     `json:"object_id"`
+	CallbackID string    `json:"callback_id"` // the last callback that failed on it
+	Reason     Reason    `json:"reason"`
+	Detail     string    `json:"detail"` // for a person: the last error
+	Attempts   int       `json:"attempts"`
+	FailedAt   time.Time `json:"failed_at"`
+}

@@ -1,0 +1,251 @@
+// Package inboxtest is the contract of an inbox, as a suite that every engine must pass.
+package inboxtest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/callback"
+)
+
+// Engine is an inbox as the rest of the service sees it.
+type Engine interface {
+	Append(ctx context.Context, c *callback.Callback) error
+	Next(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error)
+	Lookup(id string) (callback.Callback, error)
+	Remove(seqs ...int64)
+	Defer(c *callback.Callback)
+	Close() error
+}
+
+// Open returns an engine, running, on the state that the last one which this function returned left when it was closed, or nothing at first.
+// It must register nothing that closes the engine: the suite does.
+type Open func(t *testing.T) Engine
+
+// New makes a callback of the given ids.
+func New(ids ...int64) *callback.Callback {
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	if ids == nil {
+		ids = []int64{}
+	}
+	return &callback.Callback{
+		ID: callback.NewID(now), Sender: "billing", Tag: "nightly", Objects: ids, Received: now,
+		Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+	}
+}
+
+// Run runs the suite. open is called with a fresh state for each subtest.
+func Run(t *testing.T, fresh func(t *testing.T) Open) {
+	for name, test := range map[string]func(*testing.T, Open){
+		"what was appended comes out whole and in order": comesOutInOrder,
+		"it survives a restart":                          survivesRestart,
+		"what was removed stays away":                    removedStaysAway,
+		"a seq never repeats":                            seqNeverRepeats,
+		"what was deferred goes to the tail":             deferredGoesToTail,
+		"lookup sees what waits":                         lookupSeesWaiting,
+		"next waits for an arrival":                      nextWaits,
+		"next hands out bounded parts":                   nextIsBounded,
+		"senders at once":                                sendersAtOnce,
+		"nothing is accepted after close":                closedAcceptsNothing,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, fresh(t)) })
+	}
+}
+
+func comesOutInOrder(t *testing.T, open Open) {
+	in := open(t)
+	defer closed(t, in)
+	want := []*callback.Callback{New(1, 2, 3), New(), New(0, 9223372036854775807)}
+	for _, c := range want {
+		require.NoError(t, in.Append(t.Context(), c))
+	}
+	equal(t, want, all(t, in))
+}
+
+func survivesRestart(t *testing.T, open Open) {
+	in := open(t)
+	want := []*callback.Callback{New(1), New(2)}
+	for _, c := range want {
+		require.NoError(t, in.Append(t.Context(), c))
+	}
+	closed(t, in)
+	in = open(t)
+	defer closed(t, in)
+	equal(t, want, all(t, in))
+}
+
+func removedStaysAway(t *testing.T, open Open) {
+	in := open(t)
+	keep, drop := New(1), New(2)
+	require.NoError(t, in.Append(t.Context(), keep))
+	require.NoError(t, in.Append(t.Context(), drop))
+	in.Remove(all(t, in)[1].Seq)
+	in.Remove(1 << 40) // what is not there is no trouble
+	closed(t, in)
+	in = open(t)
+	defer closed(t, in)
+	equal(t, []*callback.Callback{keep}, all(t, in))
+}
+
+func seqNeverRepeats(t *testing.T, open Open) {
+	in := open(t)
+	require.NoError(t, in.Append(t.Context(), New(1)))
+	first := all(t, in)[0].Seq
+	in.Remove(first)
+	closed(t, in) // emptied, and opened again
+	in = open(t)
+	defer closed(t, in)
+	require.NoError(t, in.Append(t.Context(), New(2)))
+	require.Greater(t, all(t, in)[0].Seq, first)
+}
+
+func deferredGoesToTail(t *testing.T, open Open) {
+	in := open(t)
+	early, late := New(1, 2, 3), New(4)
+	require.NoError(t, in.Append(t.Context(), early))
+	require.NoError(t, in.Append(t.Context(), late))
+	c := all(t, in)[0]
+	after := c.Seq
+	c.Objects, c.Attempts, c.Done = []int64{2}, []uint8{5}, callback.Counts{Stored: 1, Missing: 1}
+	in.Defer(&c)
+	early.Objects, early.Attempts, early.Done = c.Objects, c.Attempts, c.Done
+	for again := false; !again; { // who reads on gets it once more
+		found, err := in.Next(t.Context(), after, 1)
+		require.NoError(t, err)
+		after, again = found[0].Seq, found[0].ID == early.ID
+		require.Equal(t, again, found[0].Total() == 3)
+	}
+	closed(t, in)
+	in = open(t)
+	defer closed(t, in)
+	equal(t, []*callback.Callback{late, early}, all(t, in))
+}
+
+func lookupSeesWaiting(t *testing.T, open Open) {
+	in := open(t)
+	defer closed(t, in)
+	c := New(7)
+	require.NoError(t, in.Append(t.Context(), c))
+	found, err := in.Lookup(c.ID)
+	require.NoError(t, err)
+	equal(t, []*callback.Callback{c}, []callback.Callback{found})
+	_, err = in.Lookup(callback.NewID(time.Now()))
+	var coded *callback.Error
+	require.ErrorAs(t, err, &coded)
+	require.Equal(t, callback.NotFound, coded.Code)
+}
+
+func nextWaits(t *testing.T, open Open) {
+	in := open(t)
+	defer closed(t, in)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := in.Next(ctx, 0, 1)
+	require.ErrorIs(t, err, context.Canceled)
+
+	got := make(chan []callback.Callback)
+	go func() { // ends with the one callback that the next line appends
+		found, _ := in.Next(t.Context(), 0, 1)
+		got <- found
+	}()
+	c := New(1)
+	require.NoError(t, in.Append(t.Context(), c))
+	equal(t, []*callback.Callback{c}, <-got)
+}
+
+func nextIsBounded(t *testing.T, open Open) {
+	in := open(t)
+	defer closed(t, in)
+	for i := range int64(5) {
+		require.NoError(t, in.Append(t.Context(), New(10*i, 10*i+1)))
+	}
+	require.NoError(t, in.Append(t.Context(), New()))
+	var after int64
+	var sizes []int
+	for total := 0; total < 6; {
+		found, err := in.Next(t.Context(), after, 3)
+		require.NoError(t, err)
+		sizes = append(sizes, len(found))
+		total, after = total+len(found), found[len(found)-1].Seq
+	}
+	require.Equal(t, []int{2, 2, 2}, sizes)
+}
+
+func sendersAtOnce(t *testing.T, open Open) {
+	in := open(t)
+	const senders, each = 16, 25
+	var group sync.WaitGroup
+	for s := range int64(senders) {
+		group.Go(func() {
+			for i := range int64(each) {
+				if err := in.Append(t.Context(), New(s*each+i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	closed(t, in)
+	in = open(t)
+	defer closed(t, in)
+	seen := map[int64]bool{}
+	for _, c := range all(t, in) {
+		seen[c.Objects[0]] = true
+	}
+	require.Len(t, seen, senders*each)
+}
+
+func closedAcceptsNothing(t *testing.T, open Open) {
+	in := open(t)
+	closed(t, in)
+	var coded *callback.Error
+	require.ErrorAs(t, in.Append(t.Context(), New(1)), &coded)
+	require.Equal(t, callback.Unavailable, coded.Code)
+	require.Positive(t, coded.RetryAfter)
+	in = open(t)
+	defer closed(t, in)
+	require.Empty(t, all(t, in))
+}
+
+// all returns what waits now. A sentinel tells where that ends, for Next waits.
+func all(t *testing.T, in Engine) []callback.Callback {
+	t.Helper()
+	sentinel := New(1 << 50)
+	require.NoError(t, in.Append(t.Context(), sentinel))
+	var found []callback.Callback
+	for {
+		var after int64
+		if len(found) > 0 {
+			after = found[len(found)-1].Seq
+		}
+		more, err := in.Next(t.Context(), after, 1000)
+		require.NoError(t, err)
+		for i := range more {
+			if more[i].ID == sentinel.ID {
+				in.Remove(more[i].Seq)
+				return append(found, more[:i]...)
+			}
+		}
+		found = append(found, more...)
+	}
+}
+
+func equal(t *testing.T, want []*callback.Callback, got []callback.Callback) {
+	t.Helper()
+	require.Len(t, got, len(want))
+	for i, c := range got {
+		require.Positive(t, c.Seq)
+		c.Seq = 0
+		require.Equal(t, *want[i], c, fmt.Sprintf("callback %d", i))
+	}
+}
+
+func closed(t *testing.T, in Engine) {
+	t.Helper()
+	require.NoError(t, in.Close())
+}

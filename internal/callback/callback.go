@@ -105,3 +105,10 @@ type DeadLetter struct {
 	Attempts   int       `json:"attempts"`
 	FailedAt   time.Time `json:"failed_at"`
 }
+
+// Batch is what the dispatcher's writer commits at once. A callback's receipt is in the batch of its last outcome, or in a later one.
+type Batch struct {
+	Objects     []Object
+	DeadLetters []DeadLetter
+	Receipts    []Receipt
+}

@@ -28,6 +28,7 @@ CREATE TABLE callbacks (
 	progress BLOB
 ) STRICT;
 CREATE INDEX callbacks_id ON callbacks (id);
+CREATE INDEX callbacks_deferred ON callbacks (seq) WHERE progress IS NOT NULL;
 CREATE TABLE set_aside (
 	seq INTEGER PRIMARY KEY, id, sender, tag, trace, received, count, ids, progress
 );

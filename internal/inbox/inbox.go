@@ -182,8 +182,8 @@ func (in *Inbox) Remove(seqs ...int64) {
 	in.enqueue(changes...)
 }
 
-// Defer moves the callback at c.Seq to the tail, with c's Objects, Attempts and Done in place of what was there: it comes out of Next again
-// after everything that waits now. Like Remove it does not wait, and a crash before its commit leaves the callback as it was.
+// Defer puts c, with its Objects, Attempts (not nil) and Done, in place of what is at c.Seq, under a new Seq: it comes out of NextDeferred
+// then. Like Remove it does not wait, and a crash before its commit leaves the callback as it was.
 func (in *Inbox) Defer(c *callback.Callback) {
 	in.enqueue(change{kind: deferred, seq: c.Seq, row: encode(c)})
 }

@@ -17,6 +17,7 @@ import (
 type Engine interface {
 	Append(ctx context.Context, c *callback.Callback) error
 	Next(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error)
+	NextDeferred(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error)
 	Lookup(id string) (callback.Callback, error)
 	Remove(seqs ...int64)
 	Defer(c *callback.Callback)
@@ -46,7 +47,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Open) {
 		"it survives a restart":                          survivesRestart,
 		"what was removed stays away":                    removedStaysAway,
 		"a seq never repeats":                            seqNeverRepeats,
-		"what was deferred goes to the tail":             deferredGoesToTail,
+		"what was deferred has a lane of its own":        deferredHasItsLane,
 		"lookup sees what waits":                         lookupSeesWaiting,
 		"next waits for an arrival":                      nextWaits,
 		"next hands out bounded parts":                   nextIsBounded,
@@ -104,26 +105,34 @@ func seqNeverRepeats(t *testing.T, open Open) {
 	require.Greater(t, all(t, in)[0].Seq, first)
 }
 
-func deferredGoesToTail(t *testing.T, open Open) {
+func deferredHasItsLane(t *testing.T, open Open) {
 	in := open(t)
 	early, late := New(1, 2, 3), New(4)
 	require.NoError(t, in.Append(t.Context(), early))
 	require.NoError(t, in.Append(t.Context(), late))
 	c := all(t, in)[0]
-	after := c.Seq
+	before := c.Seq
 	c.Objects, c.Attempts, c.Done = []int64{2}, []uint8{5}, callback.Counts{Stored: 1, Missing: 1}
 	in.Defer(&c)
 	early.Objects, early.Attempts, early.Done = c.Objects, c.Attempts, c.Done
-	for again := false; !again; { // who reads on gets it once more
-		found, err := in.Next(t.Context(), after, 1)
-		require.NoError(t, err)
-		after, again = found[0].Seq, found[0].ID == early.ID
-		require.Equal(t, again, found[0].Total() == 3)
-	}
+
+	found, err := in.NextDeferred(t.Context(), 0, 1000) // waits for the commit
+	require.NoError(t, err)
+	equal(t, []*callback.Callback{early}, found)
+	require.Greater(t, found[0].Seq, before)
+	require.Equal(t, 3, found[0].Total())
+	equal(t, []*callback.Callback{late}, all(t, in))
+	found[0].Attempts[0]++
+	in.Defer(&found[0]) // once more
 	closed(t, in)
+
 	in = open(t)
 	defer closed(t, in)
-	equal(t, []*callback.Callback{late, early}, all(t, in))
+	again, err := in.NextDeferred(t.Context(), 0, 1000)
+	require.NoError(t, err)
+	require.Len(t, again, 1)
+	require.Equal(t, []uint8{6}, again[0].Attempts)
+	require.Greater(t, again[0].Seq, found[0].Seq)
 }
 
 func lookupSeesWaiting(t *testing.T, open Open) {

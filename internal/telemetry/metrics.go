@@ -1,0 +1,117 @@
+package telemetry
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics are all that the service counts. Reading them costs the same however much waits: no table is ever counted.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	Accepted      prometheus.Counter
+	Rejected      *prometheus.CounterVec // by code
+	Ack           prometheus.Histogram   // seconds from the request to its 202
+	InFlight      prometheus.Gauge       // fetches
+	Fetches       *prometheus.CounterVec // by outcome
+	Fetch         prometheus.Histogram   // seconds
+	Coalesced     prometheus.Counter
+	Stored        prometheus.Counter
+	Expired       prometheus.Counter
+	ExpiryLag     prometheus.Histogram // seconds
+	DeadLetters   prometheus.Counter
+	Deferred      prometheus.Counter
+	Panics        prometheus.Counter
+	SaveErrors    prometheus.Counter
+	ExpireErrors  prometheus.Counter
+	SetAside      prometheus.Counter
+	SpansDropped  prometheus.Counter
+	InboxCommit   prometheus.Histogram // seconds
+	InboxGroup    prometheus.Histogram // appends in a commit
+	BreakerOpen   prometheus.Gauge
+	WindowInUse   prometheus.Gauge
+	SaveSeconds   prometheus.Histogram
+	SaveBatchSize prometheus.Histogram
+}
+
+// NewMetrics makes the metrics, every series at zero. codes and outcomes are the values that the labels may take.
+func NewMetrics(codes, outcomes []string) *Metrics {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
+	m := &Metrics{registry: r}
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "callback", Name: name, Help: help})
+		r.MustRegister(c)
+		return c
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "callback", Name: name, Help: help})
+		r.MustRegister(g)
+		return g
+	}
+	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
+		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "callback", Name: name, Help: help, Buckets: buckets})
+		r.MustRegister(h)
+		return h
+	}
+	vector := func(name, help, label string, values []string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callback", Name: name, Help: help}, []string{label})
+		r.MustRegister(v)
+		for _, value := range values {
+			v.WithLabelValues(value)
+		}
+		return v
+	}
+	quick := prometheus.ExponentialBucketsRange(0.0001, 5, 16)
+	sizes := prometheus.ExponentialBuckets(1, 2, 13)
+
+	m.Accepted = counter("accepted_total", "Callbacks acknowledged with 202.")
+	m.Rejected = vector("rejected_total", "Callbacks not accepted, by error code.", "code", codes)
+	m.Ack = histogram("ack_seconds", "Time from a callback's arrival to its 202.", quick)
+	m.InFlight = gauge("pool_in_flight", "Fetches under way.")
+	m.Fetches = vector("fetch_total", "Fetches, by outcome.", "outcome", outcomes)
+	m.Fetch = histogram("fetch_seconds", "Time of a fetch.", prometheus.ExponentialBucketsRange(0.001, 10, 16))
+	m.Coalesced = counter("coalesced_total", "Ids that joined a fetch which was queued for another callback.")
+	m.Stored = counter("objects_stored_total", "Objects stored.")
+	m.Expired = counter("objects_expired_total", "Objects deleted at the end of their TTL.")
+	m.ExpiryLag = histogram("expiry_lag_seconds", "How long after its time an object was deleted.", quick)
+	m.DeadLetters = counter("dead_letters_total", "Ids given up, and kept as dead letters.")
+	m.Deferred = counter("deferred_total", "Callbacks put back into the inbox because too many ids were backing off.")
+	m.Panics = counter("panics_total", "Panics caught in handlers and workers. Each is a bug.")
+	m.SaveErrors = counter("save_errors_total", "Writes of the store that failed and were repeated.")
+	m.ExpireErrors = counter("expire_errors_total", "Deletions that failed and were repeated.")
+	m.SetAside = counter("inbox_set_aside_total", "Rows of the inbox that could not be decoded.")
+	m.SpansDropped = counter("spans_dropped_total", "Spans dropped because the collector was too slow.")
+	m.InboxCommit = histogram("inbox_commit_seconds", "Time of a commit of the inbox, with its fsync.", quick)
+	m.InboxGroup = histogram("inbox_group_size", "Callbacks appended in one commit.", sizes)
+	m.BreakerOpen = gauge("breaker_open", "1 while the circuit breaker holds fetches back, else 0.")
+	m.WindowInUse = gauge("window_pairs", "Pairs of id and callback in memory, of --pool-window.")
+	m.SaveSeconds = histogram("save_seconds", "Time of a write of the store, repeats included.", quick)
+	m.SaveBatchSize = histogram("save_batch_size", "Outcomes in a write of the store.", sizes)
+	return m
+}
+
+// Inbox registers what the inbox tells of itself at each scrape; the functions must be cheap. oldest answers the time the head was received.
+func (m *Metrics) Inbox(callbacks, ids, bytes func() float64, oldest func() (time.Time, bool)) {
+	gauge := func(name, help string, value func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callback", Name: name, Help: help}, value))
+	}
+	gauge("inbox_depth", "Callbacks that wait in the inbox.", callbacks)
+	gauge("inbox_ids", "Ids in the callbacks that wait.", ids)
+	gauge("inbox_bytes", "Bytes of the inbox, of --inbox-max-bytes.", bytes)
+	gauge("inbox_oldest_seconds", "Age of the callback at the head of the inbox.", func() float64 {
+		if received, ok := oldest(); ok {
+			return max(0, time.Since(received).Seconds())
+		}
+		return 0
+	})
+}
+
+// Handler answers a scrape.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, MaxRequestsInFlight: 4})
+}

@@ -72,6 +72,11 @@ type Counts struct {
 // Sum is the number of ids with an outcome.
 func (c Counts) Sum() int { return c.Stored + c.Missing + c.Skipped + c.Failed }
 
+// Plus adds two counts.
+func (c Counts) Plus(o Counts) Counts {
+	return Counts{c.Stored + o.Stored, c.Missing + o.Missing, c.Skipped + o.Skipped, c.Failed + o.Failed}
+}
+
 // Status is where a callback stands.
 type Status string
 

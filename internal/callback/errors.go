@@ -79,6 +79,10 @@ func (r Reason) Outage() bool {
 // ErrMissing is the source's answer that there is no such object (404 or 410). It is an answer, not a failure.
 var ErrMissing = errors.New("the source has no such object")
 
+// ErrRefused is the store's answer that the database will not take this data, now or ever (\u0000 in a JSON string, for PostgreSQL).
+// An error that wraps it says that nothing of the batch was stored: split the batch to find the row. Any other error is for the whole batch to be repeated.
+var ErrRefused = errors.New("the database refuses the data")
+
 // FetchError is a fetch that got no answer, and may be repeated.
 type FetchError struct {
 	Reason     Reason

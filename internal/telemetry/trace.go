@@ -66,6 +66,13 @@ func (s Span) Count(key string, n int) {
 	}
 }
 
+// Annotate notes that something happened now.
+func (s Span) Annotate(what string) {
+	if s.s != nil {
+		s.s.Annotate(nil, what)
+	}
+}
+
 // Fail marks the span as failed. A nil err does nothing.
 func (s Span) Fail(err error) {
 	if s.s != nil && err != nil {

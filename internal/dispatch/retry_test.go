@@ -1,0 +1,227 @@
+package dispatch
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/callback"
+)
+
+// attempts counts fetches by id, and remembers when they began.
+type attempts struct {
+	mu sync.Mutex
+	at map[int64][]time.Time
+}
+
+func (a *attempts) add(id int64) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.at == nil {
+		a.at = map[int64][]time.Time{}
+	}
+	a.at[id] = append(a.at[id], time.Now())
+	return len(a.at[id])
+}
+
+func (a *attempts) of(id int64) []time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append([]time.Time{}, a.at[id]...)
+}
+
+func TestWhatSpendsAnAttempt(t *testing.T) {
+	for reason, spends := range map[callback.Reason]bool{
+		callback.ReasonConnect: false, callback.ReasonThrottled: false,
+		callback.ReasonTimeout: true, callback.ReasonStatus: true, callback.ReasonBroken: true,
+		callback.ReasonMalformed: true, callback.ReasonTooLarge: true, callback.ReasonRedirect: true, callback.ReasonPanic: true,
+	} {
+		t.Run(string(reason), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var tries attempts
+				r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+					tries.add(id)
+					return callback.Object{}, fails(reason)
+				}), options())
+				id := r.inbox.post(1)
+				time.Sleep(2 * time.Minute)
+				if spends {
+					require.Equal(t, 1, r.store.receipt(id).Failed)
+					require.Len(t, tries.of(1), 8)
+					return
+				}
+				require.Empty(t, r.store.letters)
+				require.Equal(t, 1, r.inbox.waiting())
+				require.Greater(t, len(tries.of(1)), 8)
+			})
+		})
+	}
+}
+
+func TestRetryAfterIsObeyed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tries attempts
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			if tries.add(id) == 1 {
+				return callback.Object{}, &callback.FetchError{Reason: callback.ReasonThrottled, RetryAfter: 30 * time.Second, Err: context.Canceled}
+			}
+			return object(id), nil
+		}), options())
+		r.inbox.post(1)
+		time.Sleep(time.Minute)
+		at := tries.of(1)
+		require.Len(t, at, 2)
+		require.Equal(t, 30*time.Second, at[1].Sub(at[0]))
+	})
+}
+
+// Whoever joins an id that has failed seven times has all its own attempts.
+func TestAttemptsAreCountedForEachCallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tries attempts
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			if tries.add(id) <= 10 {
+				return callback.Object{}, fails(callback.ReasonMalformed)
+			}
+			return object(id), nil
+		}), options())
+		first := r.inbox.post(1)
+		for len(tries.of(1)) < 7 {
+			time.Sleep(time.Millisecond)
+		}
+		second := r.inbox.post(1)
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, 1, r.store.receipt(first).Failed)
+		require.Equal(t, 1, r.store.receipt(second).Stored)
+	})
+}
+
+// An outage of a day, whatever its kind, dead-letters nothing; the source sees a probe every ten seconds, and work goes on when it is back.
+func TestOutageOfADay(t *testing.T) {
+	for _, reason := range []callback.Reason{callback.ReasonConnect, callback.ReasonStatus, callback.ReasonTimeout} {
+		t.Run(string(reason), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var tries attempts
+				back := time.Now().Add(24 * time.Hour)
+				r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+					tries.add(0)
+					if time.Now().Before(back) {
+						return callback.Object{}, fails(reason)
+					}
+					return object(id), nil
+				}), options())
+				ids := make([]int64, 500)
+				for i := range ids {
+					ids[i] = int64(i)
+				}
+				id := r.inbox.post(ids...)
+				time.Sleep(time.Hour)
+				at := tries.of(0)
+				var gaps []time.Duration
+				for i := len(at) - 5; i < len(at); i++ {
+					gaps = append(gaps, at[i].Sub(at[i-1]))
+				}
+				require.Equal(t, []time.Duration{10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second, 10 * time.Second}, gaps)
+				time.Sleep(24 * time.Hour)
+				require.Equal(t, 500, r.store.receipt(id).Stored)
+				require.Empty(t, r.store.letters)
+				require.Zero(t, r.inbox.waiting())
+			})
+		})
+	}
+}
+
+// A few ids that always fail are not an outage: they are given up, and hold nobody else.
+func TestHostileIDsAreNotAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			if id < 9 {
+				return callback.Object{}, fails(callback.ReasonStatus)
+			}
+			return object(id), nil
+		}), options())
+		id := r.inbox.post(1, 2, 3, 4, 5, 6, 7, 8)
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, 8, r.store.receipt(id).Failed)
+	})
+}
+
+// More hostile ids than the window has room for, of every kind, never stall the rest; and each is given up in the end.
+func TestHostileIDsDoNotStallTheRest(t *testing.T) {
+	for _, reason := range []callback.Reason{callback.ReasonThrottled, callback.ReasonMalformed, callback.ReasonStatus} {
+		t.Run(string(reason), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := options()
+				o.Window = 16
+				r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+					time.Sleep(10 * time.Millisecond)
+					if id < 100 {
+						return callback.Object{}, fails(reason)
+					}
+					return object(id), nil
+				}), o)
+				ids := make([]int64, 100)
+				for i := range ids {
+					ids[i] = int64(i)
+				}
+				hostile := r.inbox.post(ids...)
+				for i := range int64(20) {
+					time.Sleep(10 * time.Second)
+					good := r.inbox.post(100 + i)
+					posted := time.Now()
+					for !r.store.done(good) {
+						time.Sleep(10 * time.Millisecond)
+						require.Less(t, time.Since(posted), 15*time.Second)
+					}
+				}
+				if reason != callback.ReasonMalformed {
+					return
+				}
+				time.Sleep(10 * time.Minute)
+				require.Equal(t, 100, r.store.receipt(hostile).Failed)
+				require.Zero(t, r.inbox.waiting())
+				for _, l := range r.store.letters {
+					require.Equal(t, 8, l.Attempts)
+				}
+			})
+		})
+	}
+}
+
+// What was deferred is finished even while new work never ends.
+func TestDeferredIsNotStarved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.Window, o.Workers = 8, 4
+		sick := true
+		var mu sync.Mutex
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			time.Sleep(50 * time.Millisecond)
+			mu.Lock()
+			defer mu.Unlock()
+			if sick && id < 50 {
+				return callback.Object{}, fails(callback.ReasonThrottled)
+			}
+			return object(id), nil
+		}), o)
+		ids := make([]int64, 50)
+		for i := range ids {
+			ids[i] = int64(i)
+		}
+		id := r.inbox.post(ids...)
+		time.Sleep(20 * time.Second)
+		mu.Lock()
+		sick = false
+		mu.Unlock()
+		for i := range int64(5000) { // more than four workers can do
+			r.inbox.post(1000 + i)
+		}
+		time.Sleep(40 * time.Second)
+		require.Greater(t, r.inbox.waiting(), 1000, "the new work has not ended")
+		require.Equal(t, 50, r.store.receipt(id).Stored)
+	})
+}

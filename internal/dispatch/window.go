@@ -1,0 +1,237 @@
+package dispatch
+
+import (
+	"container/heap"
+	"time"
+
+	"callback-service/internal/callback"
+	"callback-service/internal/telemetry"
+)
+
+// entry is a callback that has ids in the window. It is the loop's, but for what is marked otherwise.
+type entry struct {
+	cb      callback.Callback
+	started bool
+	next    int // how many of cb.Objects were admitted, in order
+	// deferred is cb with those of its ids that go back to the inbox.
+	deferred callback.Callback
+	// deferring is set when one of its ids found no room to back off: from then on no id of it starts to, and once the rest is settled
+	// what was postponed goes back to the inbox.
+	deferring bool
+	span      telemetry.Span // "dispatch"; ends with the entry
+	trace     string         // the span's traceparent
+
+	settled   int             // ids of cb.Objects with a committed outcome
+	committed callback.Counts // all committed outcomes; changed under Dispatcher.mu
+
+	tally callback.Counts // the writer's: committed
+	delta callback.Counts // the writer's: in the batch in hand
+	batch *batch          // the writer's: the batch in hand, when it is part of that
+}
+
+// attempts is how many fetches the i-th id had used up when the callback was deferred last.
+func (e *entry) attempts(i int) uint8 {
+	if e.cb.Attempts == nil {
+		return 0
+	}
+	return e.cb.Attempts[i]
+}
+
+// postpone keeps an id for the inbox, and all that were not admitted yet.
+func (e *entry) postpone(id int64, attempts uint8) {
+	e.keep(id, attempts)
+	e.deferring = true
+	for ; e.next < len(e.cb.Objects); e.next++ {
+		e.keep(e.cb.Objects[e.next], e.attempts(e.next))
+	}
+}
+
+func (e *entry) keep(id int64, attempts uint8) {
+	e.deferred.Objects = append(e.deferred.Objects, id)
+	e.deferred.Attempts = append(e.deferred.Attempts, attempts)
+}
+
+// finished reports whether the window has nothing of the callback any more.
+func (e *entry) finished() bool {
+	return e.next == len(e.cb.Objects) && e.settled+len(e.deferred.Objects) == len(e.cb.Objects)
+}
+
+func (e *entry) receipt(c callback.Counts) callback.Receipt {
+	return callback.Receipt{
+		CallbackID: e.cb.ID, Sender: e.cb.Sender, Tag: e.cb.Tag, Objects: e.cb.Total(), Counts: c, ReceivedAt: e.cb.Received,
+	}
+}
+
+// pair is an id that one callback waits for, with the attempts used up on that callback's account.
+type pair struct {
+	of       *entry
+	attempts uint8
+}
+
+// state is where a task stands.
+type state int
+
+const (
+	ready   state = iota // in the queue
+	waiting              // backing off, in the heap
+	flying               // with a worker
+)
+
+// task is the one place of an id in the window, however many callbacks wait for it.
+type task struct {
+	id       int64
+	state    state
+	pairs    []pair // whom the next fetch serves: all who came before it begins
+	serving  []pair // whom the fetch in flight serves; the worker may read it
+	failures int    // in a row, for the backoff
+	due      time.Time
+	probe    bool // the fetch in flight asks whether the source is back
+}
+
+// window is every pair in memory.
+type window struct {
+	size    int // pairs at most
+	inUse   int
+	backing int // pairs of tasks that failed and wait for another try: at most half of size
+	tasks   map[int64]*task
+	fresh   queue // tasks to fetch that did not fail yet
+	again   queue // tasks to fetch that did
+	turn    bool  // whose turn it is
+	waiting waitHeap
+}
+
+func newWindow(size int) *window { return &window{size: size, tasks: map[int64]*task{}} }
+
+func (w *window) room() int { return w.size - w.inUse }
+
+// noRoomFor reports whether a pair for id would wait for another try where no room is left for that.
+func (w *window) noRoomFor(id int64) bool {
+	t, ok := w.tasks[id]
+	return ok && t.isBacking() && w.backingRoom() < 1
+}
+
+// backingRoom is how many more pairs may wait for another try.
+func (w *window) backingRoom() int { return max(1, w.size/2) - w.backing }
+
+// add puts a pair in. It reports whether the pair joined others in a fetch to come.
+// A pair that meets a fetch in flight waits for the next one: the answer under way may be older than its callback (promise 3).
+func (w *window) add(id int64, p pair) (t *task, joined bool) {
+	w.inUse++
+	t, ok := w.tasks[id]
+	if !ok {
+		t = &task{id: id}
+		w.tasks[id] = t
+	}
+	joined = len(t.pairs) > 0
+	t.pairs = append(t.pairs, p)
+	if t.isBacking() {
+		w.backing++
+	}
+	return t, joined
+}
+
+// isBacking reports whether t failed and waits for another try.
+func (t *task) isBacking() bool { return t.state != flying && t.failures > 0 }
+
+func (w *window) enqueue(t *task) {
+	t.state = ready
+	if t.failures == 0 {
+		w.fresh.push(t)
+	} else {
+		w.again.push(t)
+	}
+}
+
+// backOff has t wait until due for another try.
+func (w *window) backOff(t *task, due time.Time) {
+	t.state, t.due = waiting, due
+	w.backing += len(t.pairs)
+	heap.Push(&w.waiting, t)
+}
+
+// ready is the number of tasks that wait for a worker.
+func (w *window) ready() int { return w.fresh.len() + w.again.len() }
+
+// pick takes the next task, from both queues in turn, so that neither new ids nor repeats starve. A probe takes a new id if there is one:
+// ids that fail for a reason of their own would say for ever that the source is down.
+func (w *window) pick(probe bool) *task {
+	w.turn = !w.turn
+	if w.again.len() == 0 || w.fresh.len() > 0 && (probe || w.turn) {
+		return w.fresh.pop()
+	}
+	return w.again.pop()
+}
+
+// wake moves what has backed off long enough to the queue.
+func (w *window) wake(now time.Time) {
+	for len(w.waiting) > 0 && !w.waiting[0].due.After(now) {
+		w.enqueue(heap.Pop(&w.waiting).(*task))
+	}
+}
+
+// fly marks t as fetched for all who wait now.
+func (w *window) fly(t *task) {
+	if t.isBacking() {
+		w.backing -= len(t.pairs)
+	}
+	t.state = flying
+	t.serving, t.pairs = t.pairs, nil
+}
+
+// forget takes t out when nobody waits for it any more, else queues it for those who came during its fetch.
+func (w *window) forget(t *task) {
+	t.serving = nil
+	if len(t.pairs) == 0 {
+		delete(w.tasks, t.id)
+		return
+	}
+	t.failures = 0
+	w.enqueue(t)
+}
+
+// waitHeap orders tasks by when they are due.
+type waitHeap []*task
+
+func (h waitHeap) Len() int           { return len(h) }
+func (h waitHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h waitHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+}
+
+// Push is for container/heap.
+func (h *waitHeap) Push(x any) {
+	*h = append(*h, x.(*task))
+}
+
+// Pop is for container/heap.
+func (h *waitHeap) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return t
+}
+
+// queue is first in, first out.
+type queue struct {
+	items []*task
+	head  int
+}
+
+func (q *queue) len() int { return len(q.items) - q.head }
+
+func (q *queue) push(t *task) {
+	if q.head > 64 && q.head > len(q.items)/2 {
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
+	}
+	q.items = append(q.items, t)
+}
+
+func (q *queue) pop() *task {
+	t := q.items[q.head]
+	q.items[q.head] = nil
+	q.head++
+	return t
+}

@@ -111,6 +111,13 @@ type DeadLetter struct {
 	FailedAt   time.Time `json:"failed_at"`
 }
 
+// ObjectQuery asks for a page of objects, by id.
+type ObjectQuery struct {
+	Online *bool // nil: both
+	After  int64 // the last id of the page before; -1 for the first page
+	Limit  int
+}
+
 // Batch is what the dispatcher's writer commits at once. A callback's receipt is in the batch of its last outcome, or in a later one.
 type Batch struct {
 	Objects     []Object

@@ -16,6 +16,8 @@ const (
 	InvalidParameter     Code = "invalid_parameter"
 	BodyTooLarge         Code = "body_too_large"
 	UnsupportedMediaType Code = "unsupported_media_type"
+	Unauthenticated      Code = "unauthenticated"
+	Forbidden            Code = "forbidden"
 	Overloaded           Code = "overloaded"  // too many requests in flight
 	InboxFull            Code = "inbox_full"  // the inbox has reached its limit; it recovers when work drains
 	Unavailable          Code = "unavailable" // the disk, or the database on reads: whether it happened is unknown

@@ -1,0 +1,207 @@
+// Package expire deletes what has outlived its time: objects at once, receipts by and by.
+package expire
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	objectChunk    = 500
+	receiptChunk   = 200 // small, since objects wait for it
+	receiptTimeout = time.Second
+	gather         = 5 * time.Millisecond  // between two rounds, so that a steady flow goes in groups and not one by one
+	blockedPause   = 50 * time.Millisecond // the longest, while what is overdue is held by other transactions
+	firstRetry     = 50 * time.Millisecond
+	lastRetry      = time.Second
+	logPeriod      = time.Second
+)
+
+// Store is what the expirer deletes from. All of it by the clock that decides expiry, which need not be this process's.
+type Store interface {
+	// NextExpiry returns how long it is until the earliest expiry, negative when overdue; ok is false when nothing is stored.
+	NextExpiry(ctx context.Context) (in time.Duration, ok bool, err error)
+	// DeleteExpired deletes up to limit expired objects, but for those that others hold, and returns how late each was.
+	DeleteExpired(ctx context.Context, limit int) (lags []time.Duration, err error)
+	// DeleteOldReceipts deletes up to limit receipts past their TTL; fewer means that none is left.
+	DeleteOldReceipts(ctx context.Context, limit int) (int, error)
+}
+
+// Options are all optional.
+type Options struct {
+	// ObjectTTL is how long stored objects live, see SetObjectTTL.
+	ObjectTTL time.Duration
+	// MaxSleep is how often the earliest expiry is read again at least: rows may be those of a replica that died. 0 is a second.
+	MaxSleep time.Duration
+	// ReceiptPeriod is how often old receipts are looked for. 0 is a minute.
+	ReceiptPeriod time.Duration
+	// Logger gets errors, at most one a second. nil: nothing is logged.
+	Logger *slog.Logger
+	// OnExpired is called from Run after each chunk with how late each object was deleted; it must not block.
+	OnExpired func(lags []time.Duration)
+	// OnError is called from Run for each failed query; it must not block.
+	OnError func(error)
+}
+
+// Expirer is the loop that deletes.
+type Expirer struct {
+	store     Store
+	options   Options
+	objectTTL atomic.Int64 // time.Duration
+	wake      chan struct{}
+
+	// Of Run's goroutine alone:
+	nextSweep time.Time     // when to look for old receipts
+	blocked   time.Duration // the pause while what is overdue is held by others; 0: it is not
+	retry     time.Duration // the pause after the last query failed; 0: it did not
+	failures  int           // not logged yet
+	logged    time.Time
+}
+
+// New returns an Expirer; Run starts it.
+func New(store Store, o Options) *Expirer {
+	if o.MaxSleep <= 0 {
+		o.MaxSleep = time.Second
+	}
+	if o.ReceiptPeriod <= 0 {
+		o.ReceiptPeriod = time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	e := &Expirer{store: store, options: o, wake: make(chan struct{}, 1)}
+	e.objectTTL.Store(int64(o.ObjectTTL))
+	return e
+}
+
+// SetObjectTTL tells the loop the TTL of what is stored from now on. A row that it does not know of expires no sooner than a TTL after it was
+// stored, so reading the earliest expiry every half a TTL is in time for every row, and nobody has to tell the loop of them.
+func (e *Expirer) SetObjectTTL(d time.Duration) {
+	e.objectTTL.Store(int64(d))
+	select {
+	case e.wake <- struct{}{}:
+	default: // it will wake up anyway
+	}
+}
+
+// Run deletes until ctx ends, and then returns nil. Errors of the store are logged and tried again, never returned: the one error is a panic.
+// Only one Run at a time; any number of processes may run one on the same database.
+func (e *Expirer) Run(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the expirer panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-e.wake:
+		}
+		timer.Reset(e.step(ctx))
+	}
+}
+
+// step does what is due and returns how long to sleep.
+func (e *Expirer) step(ctx context.Context) time.Duration {
+	sleep, err := e.objects(ctx)
+	if err != nil {
+		e.report(ctx, err)
+		e.retry = min(max(firstRetry, 2*e.retry), lastRetry)
+		return e.retry
+	}
+	e.retry = 0
+	return e.receipts(ctx, sleep)
+}
+
+func (e *Expirer) objects(ctx context.Context) (time.Duration, error) {
+	in, ok, err := e.store.NextExpiry(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if !ok || in > 0 {
+		e.blocked = 0
+		return e.capped(in, ok), nil
+	}
+	deleted, err := e.overdue(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if deleted == 0 {
+		e.blocked = min(max(gather, 2*e.blocked), blockedPause)
+		return e.blocked, nil
+	}
+	e.blocked = 0
+	return gather, nil
+}
+
+// overdue deletes until a chunk is not full: what is left then is held by others, or not due.
+func (e *Expirer) overdue(ctx context.Context) (deleted int, err error) {
+	for {
+		lags, err := e.store.DeleteExpired(ctx, objectChunk)
+		if err != nil {
+			return deleted, err
+		}
+		deleted += len(lags)
+		if len(lags) > 0 && e.options.OnExpired != nil {
+			e.options.OnExpired(lags)
+		}
+		if len(lags) < objectChunk || ctx.Err() != nil {
+			return deleted, nil
+		}
+	}
+}
+
+func (e *Expirer) capped(in time.Duration, ok bool) time.Duration {
+	longest := e.options.MaxSleep
+	if half := time.Duration(e.objectTTL.Load()) / 2; half > 0 {
+		longest = min(longest, half)
+	}
+	if !ok {
+		return longest
+	}
+	return min(in, longest)
+}
+
+// receipts deletes one chunk of old receipts when it is time to, and returns what is left of sleep. It comes after the objects that were due,
+// and has its next chunk only after those that are due then: an object waits for one small chunk at most, and a failure is no reason to let
+// objects wait.
+func (e *Expirer) receipts(ctx context.Context, sleep time.Duration) time.Duration {
+	if wait := time.Until(e.nextSweep); wait > 0 {
+		return min(sleep, wait)
+	}
+	began := time.Now()
+	chunk, cancel := context.WithTimeout(ctx, receiptTimeout)
+	defer cancel()
+	n, err := e.store.DeleteOldReceipts(chunk, receiptChunk)
+	if err != nil {
+		e.report(ctx, err)
+	}
+	if err != nil || n < receiptChunk {
+		e.nextSweep = time.Now().Add(e.options.ReceiptPeriod)
+	} else {
+		sleep = min(sleep, gather)
+	}
+	return max(0, sleep-time.Since(began))
+}
+
+func (e *Expirer) report(ctx context.Context, err error) {
+	if ctx.Err() != nil { // the end, not a failure
+		return
+	}
+	if e.options.OnError != nil {
+		e.options.OnError(err)
+	}
+	e.failures++
+	if now := time.Now(); now.Sub(e.logged) >= logPeriod {
+		e.options.Logger.Warn("deleting what expired failed and is tried again", "error", err, "failures", e.failures)
+		e.failures, e.logged = 0, now
+	}
+}

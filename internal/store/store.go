@@ -1,0 +1,138 @@
+// Package store keeps objects, receipts and dead letters in PostgreSQL or SQLite, through gorm.
+//
+// Statements are written out in SQL: gorm takes a zero key for "unset", and a batch that travels as one JSON parameter has no limit of rows.
+// Of PostgreSQL the database's clock decides what has expired, for writing, reading and deleting; of SQLite the process's.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+)
+
+// Every query ends by itself: a database that hangs must not hold the pipeline, nor a request.
+const (
+	readTimeout  = 5 * time.Second
+	writeTimeout = 10 * time.Second
+)
+
+// Options are what a Store needs besides its URL.
+type Options struct {
+	ObjectTTL  time.Duration // how long an object is kept after it was last stored; above zero
+	ReceiptTTL time.Duration // how long a receipt is kept after it was written; 0: no receipts are written
+	Logger     *slog.Logger  // nil: nothing is logged
+}
+
+// Store is the database. Its methods may be called from any goroutine.
+type Store struct {
+	dialect
+	write, read *gorm.DB // two handles of SQLite, one of PostgreSQL
+	migrate     func(context.Context) error
+	closers     []*sql.DB
+	log         *slog.Logger
+	objectTTL   atomic.Int64 // time.Duration
+	receiptTTL  time.Duration
+}
+
+// dialect is the SQL in which the two databases differ. Parameters go by name, so that each takes those it needs: see Store.named.
+type dialect struct {
+	now             string // the clock that decides, as an SQL expression
+	saveObjects     string
+	saveReceipts    string
+	saveDeadLetters string
+	nextExpiry      string // microseconds, negative when overdue
+	deleteExpired   string // returns the lag of each row in microseconds
+	deleteReceipts  string
+	tidy            string // gives free pages back to the disk; empty where the server does it
+}
+
+// Open opens the database of a URL: postgres://user:password@host:5432/name or sqlite:path.
+// It does not connect to PostgreSQL. The file of SQLite, and its folder, are made when they are missing; an error names the path.
+// No error shows a password.
+func Open(url string, o Options) (*Store, error) {
+	if o.ObjectTTL <= 0 {
+		return nil, fmt.Errorf("the object TTL must be above zero, not %v", o.ObjectTTL)
+	}
+	s := &Store{receiptTTL: o.ReceiptTTL, log: o.Logger}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.SetObjectTTL(o.ObjectTTL)
+	scheme, path, _ := strings.Cut(url, ":")
+	var err error
+	switch scheme {
+	case "postgres", "postgresql":
+		err = s.openPostgres(url)
+	case "sqlite":
+		err = s.openSQLite(path)
+	default:
+		err = errors.New("--database-url: want postgres://user:password@host:5432/name or sqlite:path")
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Close closes every connection. Calls in progress fail.
+func (s *Store) Close() error {
+	var err error
+	for _, db := range s.closers {
+		err = errors.Join(err, db.Close())
+	}
+	return err
+}
+
+// Ping asks whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	if err := s.query(ctx, s.read, func(*sql.Rows) error { return nil }, `SELECT 1`); err != nil {
+		return fmt.Errorf("asking the database: %w", err)
+	}
+	return nil
+}
+
+// SetObjectTTL changes the TTL of what is stored from now on. What is stored already keeps its time.
+func (s *Store) SetObjectTTL(d time.Duration) { s.objectTTL.Store(int64(d)) }
+
+// gormConfig: gorm must not connect before it is asked to, must not wrap each statement in a transaction, and must not log, for its log
+// shows the values. Errors are logged by those who get them.
+func gormConfig() *gorm.Config {
+	return &gorm.Config{DisableAutomaticPing: true, SkipDefaultTransaction: true, Logger: logger.Discard}
+}
+
+// named adds to args what every statement may ask for: times and durations in microseconds.
+func (s *Store) named(args ...any) []any {
+	return append(args,
+		sql.Named("now", time.Now().UnixMicro()),
+		sql.Named("object_ttl", time.Duration(s.objectTTL.Load()).Microseconds()),
+		sql.Named("receipt_ttl", s.receiptTTL.Microseconds()))
+}
+
+// query calls scan for every row. It returns only after the statement has ended, so that what it wrote is committed.
+func (s *Store) query(ctx context.Context, db *gorm.DB, scan func(*sql.Rows) error, statement string, args ...any) (err error) {
+	args = s.named(args...)
+	if !strings.Contains(statement, "@") { // then gorm does not look for names, and passes on what was not asked for
+		args = nil
+	}
+	rows, err := db.WithContext(ctx).Raw(statement, args...).Rows()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

@@ -1,0 +1,119 @@
+// Command client-service simulates the object source, sends callbacks to the callback service, and judges what became of
+// them. See --help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/ardanlabs/conf/v3"
+	"golang.org/x/term"
+
+	"callback-service/internal/traffic"
+)
+
+// version is set with -ldflags "-X main.version=…".
+var version = "dev"
+
+func main() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	// Ends with the process; nobody waits. Giving the signals back to the system for the second one would not do: a shell
+	// starts its background jobs with SIGINT ignored.
+	go func() {
+		<-signals
+		cancel() // asks for the report
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
+	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
+	case errors.Is(err, errRed):
+		os.Exit(1) // the report has said why
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "client-service:", err)
+		os.Exit(1)
+	}
+}
+
+// exitInterrupted is what shells use for a process that SIGINT ended.
+const exitInterrupted = 130
+
+// errRed: the run was fine, its verdict is not.
+var errRed = errors.New("the verdict is red")
+
+// run starts the source and its control, sends the traffic until it is over or ctx ends, writes the report to stdout, and
+// stops in reverse. It returns errRed when the verdict is red, and any other error when it could not do its work.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	cfg, info, err := parseConfig(args)
+	if errors.Is(err, conf.ErrHelpWanted) || errors.Is(err, conf.ErrVersionWanted) {
+		_, err := fmt.Fprintln(stdout, info)
+		return err
+	} else if err != nil {
+		return err
+	}
+	phases, err := cfg.phases()
+	if err != nil {
+		return err
+	}
+	header, err := cfg.header()
+	if err != nil {
+		return err
+	}
+
+	logTo, bar := terminal(stderr)
+	log := slog.New(slog.NewTextHandler(logTo, nil))
+	source := traffic.NewSource(cfg.faults())
+	servers, err := listen(log, source, cfg)
+	if err != nil {
+		return err
+	}
+	defer servers.stop()
+
+	report := traffic.New(traffic.Config{
+		TargetURL: cfg.TargetURL, TargetHeader: header, TargetTimeout: cfg.TargetTimeout,
+		RetryFor: cfg.RetryFor, Outstanding: cfg.Outstanding, Tag: cfg.Tag, Phases: phases,
+		Settle: cfg.Settle, TTLWait: cfg.TTLWait, Log: log, Progress: bar,
+	}, source).Do(ctx)
+	return write(report, cfg.Report, stdout)
+}
+
+func write(report *traffic.Report, format string, stdout io.Writer) error {
+	writer := report.WriteText
+	if format == "json" {
+		writer = report.WriteJSON
+	}
+	if err := writer(stdout); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	if report.Red() {
+		return errRed
+	}
+	return nil
+}
+
+// terminal returns where to log and, when stderr is a terminal, where to draw the progress bar; else nil.
+func terminal(stderr io.Writer) (log, bar io.Writer) {
+	f, ok := stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return stderr, nil
+	}
+	return clearLine{f}, f
+}
+
+// clearLine wipes the progress bar's line before each log line, which slog writes with one Write.
+type clearLine struct{ w io.Writer }
+
+func (c clearLine) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(c.w, "\r\x1b[K"); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
+}

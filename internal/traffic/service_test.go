@@ -1,0 +1,222 @@
+package traffic
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+)
+
+// flaws are the ways in which a fake service breaks the contract.
+type flaws struct {
+	dropOne      bool // one id of each callback is never fetched
+	forget       bool // 202, and nothing else
+	stale        bool // what was fetched once is not fetched again
+	noReceipts   bool
+	noObjects    bool
+	plainAnswer  bool // 200 with a body that says nothing
+	stuck        bool // receipts stay processing
+	miscount     bool // receipts do not add up
+	shortReceipt bool // receipts count fewer objects than were named
+	loseReceipts bool // every second receipt is gone
+	keepForever  bool // objects are never deleted
+	deleteEarly  bool // objects go half way through their life
+	neverStore   bool // receipts say stored, but no object can be read
+	refuse       int  // status of every answer
+	refuseFirst  int  // so many POSTs are answered 503 first
+	giveUpAfter  int  // attempts for one id; then it is failed. 0: for ever
+	hideFailed   bool // and failed ids are called stored
+	ttl          time.Duration
+}
+
+// service is a small callback service in memory, correct but for its flaws.
+type service struct {
+	flaws
+	source string
+	client *http.Client
+	stop   chan struct{}
+	jobs   sync.WaitGroup
+
+	mu       sync.Mutex
+	posts    int
+	fetched  map[int64]bool
+	receipts map[string]map[string]any
+	objects  map[int64]object
+}
+
+// startService runs a service that fetches from source until the test ends.
+func startService(t *testing.T, source string, f flaws) (origin string) {
+	t.Helper()
+	if f.ttl == 0 {
+		f.ttl = 1200 * time.Millisecond
+	}
+	s := &service{
+		flaws: f, source: source, stop: make(chan struct{}), fetched: map[int64]bool{},
+		client:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}},
+		receipts: map[string]map[string]any{}, objects: map[int64]object{},
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /callback", s.post)
+	if !f.noReceipts {
+		mux.HandleFunc("GET /v1/callbacks/{id}", s.getReceipt)
+	}
+	if !f.noObjects {
+		mux.HandleFunc("GET /v1/objects/{id}", s.getObject)
+	}
+	srv := httptest.NewServer(mux)
+	t.Cleanup(func() {
+		close(s.stop)
+		srv.Close()
+		s.jobs.Wait()
+		s.client.CloseIdleConnections()
+	})
+	return srv.URL
+}
+
+func (s *service) post(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		IDs []int64 `json:"object_ids"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s.mu.Lock()
+	s.posts++
+	n := s.posts
+	s.mu.Unlock()
+	if s.refuse != 0 || n <= s.refuseFirst {
+		w.WriteHeader(max(s.refuse, http.StatusServiceUnavailable))
+		return
+	}
+	distinct := map[int64]bool{}
+	for _, id := range body.IDs {
+		distinct[id] = true
+	}
+	id := fmt.Sprintf("cb-%d", n)
+	s.setReceipt(id, map[string]any{"status": "accepted", "objects": len(distinct)})
+	if !s.forget {
+		s.jobs.Go(func() { s.work(id, n, distinct) })
+	}
+	if s.plainAnswer {
+		_, _ = fmt.Fprint(w, "ok")
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+	_, _ = fmt.Fprintf(w, `{"callback_id":%q,"objects":%d}`, id, len(distinct))
+}
+
+func (s *service) work(callback string, n int, ids map[int64]bool) {
+	var stored, missing, failed int
+	dropped := !s.dropOne
+	for id := range ids {
+		s.mu.Lock()
+		known := s.stale && s.fetched[id]
+		s.mu.Unlock()
+		switch {
+		case !dropped:
+			dropped = true
+			stored++
+		case known:
+			stored++
+		default:
+			switch s.fetch(id) {
+			case http.StatusOK:
+				stored++
+				s.store(id)
+			case http.StatusNotFound:
+				missing++
+			default:
+				failed++
+			}
+		}
+	}
+	if s.hideFailed {
+		stored, failed = stored+failed, 0
+	}
+	r := map[string]any{"status": "done", "objects": len(ids), "stored": stored, "missing": missing, "failed": failed}
+	switch {
+	case s.stuck:
+		r["status"] = "processing"
+	case s.miscount:
+		r["stored"] = stored - 1
+	case s.shortReceipt:
+		r["objects"], r["stored"] = len(ids)-1, stored-1
+	}
+	s.setReceipt(callback, r)
+	if s.loseReceipts && n%2 == 0 {
+		s.setReceipt(callback, nil)
+	}
+}
+
+// fetch repeats until the answer is conclusive and returns it; 0 when it gave up.
+func (s *service) fetch(id int64) int {
+	for attempt := 1; s.giveUpAfter == 0 || attempt <= s.giveUpAfter; attempt++ {
+		select {
+		case <-s.stop:
+			return 0
+		default:
+		}
+		resp, err := s.client.Get(s.source + "/objects/" + strconv.FormatInt(id, 10))
+		if err != nil {
+			continue
+		}
+		var obj struct{ ID int64 }
+		err = json.NewDecoder(resp.Body).Decode(&obj)
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusOK && err == nil && obj.ID == id {
+			s.mu.Lock()
+			s.fetched[id] = true
+			s.mu.Unlock()
+			return resp.StatusCode
+		}
+	}
+	return 0
+}
+
+func (s *service) store(id int64) {
+	if s.neverStore {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	s.objects[id] = object{StoredAt: now, ExpiresAt: now.Add(s.ttl)}
+}
+
+func (s *service) setReceipt(id string, r map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.receipts[id] = r
+}
+
+func (s *service) getReceipt(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	receipt := s.receipts[r.PathValue("id")]
+	s.mu.Unlock()
+	if receipt == nil {
+		http.NotFound(w, r)
+		return
+	}
+	writeJSON(w, receipt)
+}
+
+func (s *service) getObject(w http.ResponseWriter, r *http.Request) {
+	id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	s.mu.Lock()
+	obj, ok := s.objects[id]
+	s.mu.Unlock()
+	gone := obj.ExpiresAt
+	if s.deleteEarly {
+		gone = obj.StoredAt.Add(s.ttl / 4)
+	}
+	if !ok || !s.keepForever && !time.Now().Before(gone) {
+		http.NotFound(w, r)
+		return
+	}
+	writeJSON(w, obj)
+}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/url"
 	"sync"
+	"time"
 
 	ocexporter "contrib.go.opencensus.io/exporter/zipkin"
 	"github.com/openzipkin/zipkin-go"
@@ -17,15 +18,16 @@ import (
 
 // TraceOptions say where spans go.
 type TraceOptions struct {
-	URL         string  // of Zipkin's v2 API, e.g. http://localhost:9411/api/v2/spans; empty: no traces
-	Service     string  // the local endpoint's name
-	Probability float64 // the share of traces that begin here and are sampled, 0 to 1; a sender's own decision is kept
+	URL         string        // of Zipkin's v2 API, e.g. http://localhost:9411/api/v2/spans; empty: no traces
+	Service     string        // the local endpoint's name
+	Probability float64       // the share of traces that begin here and are sampled, 0 to 1; a sender's own decision is kept
+	Timeout     time.Duration // of one request to the collector, and so of stopping
 	Logger      *slog.Logger
 	Dropped     prometheus.Counter // spans that the collector was too slow for
 }
 
 // StartTracing begins to export spans. It never fails for a collector that is away: spans are dropped then, and counted. The returned
-// function sends what is left, within the reporter's timeout of 5 seconds, and stops.
+// function sends what is left and stops.
 func StartTracing(o TraceOptions) (stop func(), err error) {
 	if o.URL == "" {
 		trace.ApplyConfig(trace.Config{DefaultSampler: trace.NeverSample()})
@@ -39,7 +41,7 @@ func StartTracing(o TraceOptions) (stop func(), err error) {
 		return nil, err
 	}
 	trace.ApplyConfig(trace.Config{DefaultSampler: trace.ProbabilitySampler(o.Probability)})
-	queue := newQueue(zipkinhttp.NewReporter(o.URL, zipkinhttp.Logger(reporterLog(o.Logger))), o.Dropped)
+	queue := newQueue(zipkinhttp.NewReporter(o.URL, zipkinhttp.Timeout(o.Timeout), zipkinhttp.Logger(reporterLog(o.Logger))), o.Dropped)
 	exporter := ocexporter.NewExporter(queue, endpoint)
 	trace.RegisterExporter(exporter)
 	return func() {

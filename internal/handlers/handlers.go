@@ -1,0 +1,129 @@
+// Package handlers are the routes: the public API and the operator's.
+package handlers
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/go-chi/chi/v5"
+	chimiddleware "github.com/go-chi/chi/v5/middleware"
+
+	"callback-service/internal/callback"
+	"callback-service/internal/telemetry"
+	"callback-service/internal/web"
+)
+
+// Inbox is where accepted callbacks go. Errors are *callback.Error.
+type Inbox interface {
+	// Append must not return nil before c is durable.
+	Append(ctx context.Context, c *callback.Callback) error
+	Lookup(id string) (callback.Callback, error)
+	Ready() error
+}
+
+// Store is what can be read of the database. Errors are *callback.Error.
+type Store interface {
+	Object(ctx context.Context, id int64) (callback.Object, error)
+	Objects(ctx context.Context, q callback.ObjectQuery) ([]callback.Object, error)
+	Receipt(ctx context.Context, callbackID string) (callback.Receipt, error)
+}
+
+// Progress tells of callbacks that are being worked on.
+type Progress interface {
+	Progress(callbackID string) (callback.Receipt, bool)
+}
+
+// API is both listeners' routes over the stages.
+type API struct {
+	Inbox    Inbox
+	Store    Store
+	Progress Progress
+	Metrics  *telemetry.Metrics
+	Log      *slog.Logger
+
+	Version string
+	MaxBody int64 // bytes of a callback
+	MaxIDs  int   // ids in a callback
+
+	Around Around
+
+	draining atomic.Bool
+}
+
+// Around is the middleware around the routes, the outermost first. Health checks pass only what is around all: who asks for them has no
+// credentials, and the answer matters most when the service is busy.
+type Around struct {
+	All      []func(http.Handler) http.Handler
+	Public   []func(http.Handler) http.Handler
+	Operator []func(http.Handler) http.Handler
+}
+
+// Drain turns readiness off.
+func (a *API) Drain() { a.draining.Store(true) }
+
+// Public is the API for senders and readers.
+func (a *API) Public() http.Handler {
+	r := a.router()
+	r.Get("/livez", a.live)
+	r.Get("/readyz", a.ready)
+	r.Group(func(r chi.Router) {
+		r.Use(a.Around.Public...)
+		r.Get("/", a.root)
+		r.Post("/callback", a.accept)
+		r.Post("/v1/callbacks", a.accept)
+		a.reads(r)
+	})
+	return r
+}
+
+// Operator is for those who run the service: profiles, metrics, health, and the same reads.
+func (a *API) Operator() http.Handler {
+	r := a.router()
+	r.Get("/livez", a.live)
+	r.Get("/readyz", a.ready)
+	r.Group(func(r chi.Router) {
+		r.Use(a.Around.Operator...)
+		r.Method(http.MethodGet, "/metrics", a.Metrics.Handler())
+		r.HandleFunc("/debug/pprof/*", pprof.Index)
+		r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		r.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		r.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		r.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		a.reads(r)
+	})
+	return r
+}
+
+func (a *API) router() chi.Router {
+	r := chi.NewRouter()
+	r.Use(a.Around.All...)
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		web.Fail(w, r, callback.Errorf(callback.NotFound, "there is nothing at this path"))
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Allow", strings.Join(allowed(r, req.URL.Path), ", "))
+		web.Fail(w, req, callback.Errorf(callback.MethodNotAllowed, "this path does not take %s", req.Method))
+	})
+	return r
+}
+
+// allowed asks the routes which methods a path takes.
+func allowed(r chi.Router, path string) []string {
+	return slices.DeleteFunc([]string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}, func(method string) bool {
+		return !r.Match(chi.NewRouteContext(), method, path)
+	})
+}
+
+func (a *API) reads(r chi.Router) {
+	r.Route("/v1", func(r chi.Router) {
+		r.Use(chimiddleware.Compress(5, "application/json"))
+		r.Get("/objects", a.objects)
+		r.Get("/objects/{id}", a.object)
+		r.Get("/callbacks/{id}", a.receipt)
+	})
+}

@@ -1,0 +1,47 @@
+package middleware
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"strings"
+
+	"callback-service/internal/callback"
+	"callback-service/internal/web"
+)
+
+// Operator guards the operator listener. With a token every request must bear it. Without one the listener is on loopback, and the request
+// must name a loopback host: a page in the operator's browser can reach loopback, but only under the name of its own site.
+func Operator(token string) func(http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(token))
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if token == "" {
+				if !loopback(r.Host) {
+					web.Fail(w, r, callback.Errorf(callback.Forbidden, "the operator listener answers only to a loopback host name"))
+					return
+				}
+				next.ServeHTTP(w, r)
+				return
+			}
+			got, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+			sum := sha256.Sum256([]byte(got)) // so that the comparison takes the same time for every length
+			if !ok || subtle.ConstantTimeCompare(sum[:], want[:]) != 1 {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="operator"`)
+				web.Fail(w, r, callback.Errorf(callback.Unauthenticated, "send the token of --web-debug-token as Authorization: Bearer …"))
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+func loopback(hostport string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.Trim(hostport, "[]")
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -102,6 +102,7 @@ func (a *API) Operator() http.Handler {
 func (a *API) router() chi.Router {
 	r := chi.NewRouter()
 	r.Use(a.Around.All...)
+	r.Use(chimiddleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		web.Fail(w, r, callback.Errorf(callback.NotFound, "there is nothing at this path"))
 	})

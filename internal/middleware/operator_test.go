@@ -1,0 +1,44 @@
+package middleware_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/middleware"
+)
+
+func TestOperator(t *testing.T) {
+	for _, c := range []struct {
+		token, host, authorization string
+		status                     int
+	}{
+		{"", "localhost:6060", "", 200},
+		{"", "127.0.0.1", "", 200},
+		{"", "[::1]:6060", "", 200},
+		{"", "[::1]", "", 200},
+		{"", "rebound.example:6060", "", 403}, // a page of another site, whose name was bound to loopback
+		{"", "10.0.0.1:6060", "", 403},
+		{"s3cret", "anything", "Bearer s3cret", 200},
+		{"s3cret", "localhost", "", 401},
+		{"s3cret", "localhost", "Bearer s3cre", 401},
+		{"s3cret", "localhost", "Bearer s3cretx", 401},
+		{"s3cret", "localhost", "s3cret", 401},
+		{"s3cret", "localhost", "Basic s3cret", 401},
+	} {
+		passed := false
+		h := middleware.Operator(c.token)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed = true }))
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Host = c.host
+		if c.authorization != "" {
+			r.Header.Set("Authorization", c.authorization)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Equal(t, c.status, w.Code, c)
+		require.Equal(t, c.status == 200, passed, c)
+		require.Equal(t, c.status == 401, w.Header().Get("WWW-Authenticate") != "", c)
+	}
+}

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"errors"
 	"log"
 	"log/slog"
 	"net/url"
@@ -33,8 +34,8 @@ func StartTracing(o TraceOptions) (stop func(), err error) {
 		trace.ApplyConfig(trace.Config{DefaultSampler: trace.NeverSample()})
 		return func() {}, nil
 	}
-	if _, err := url.ParseRequestURI(o.URL); err != nil {
-		return nil, err
+	if u, err := url.Parse(o.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" { // the parser's error would show a password
+		return nil, errors.New("want a URL like http://localhost:9411/api/v2/spans")
 	}
 	endpoint, err := zipkin.NewEndpoint(o.Service, "")
 	if err != nil {

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ardanlabs/conf/v3"
+
+	"callback-service/internal/dispatch"
+)
+
+// version is set by the linker: -ldflags "-X main.version=v1.2.3".
+var version = "dev"
+
+// config are the flags and, with the prefix CALLBACK_, the environment variables.
+type config struct {
+	conf.Version
+	Web struct {
+		Address         string        `conf:"default:0.0.0.0:9090,help:public listener: callbacks and reads"`
+		Debug           string        `conf:"default:127.0.0.1:6060,help:operator listener: pprof and metrics and health; keep it on loopback or set --web-debug-token"`
+		DebugToken      string        `conf:"mask,help:bearer token of the operator listener; required when that is not on loopback"`
+		ReadTimeout     time.Duration `conf:"default:5s,help:longest time for a request to arrive"`
+		WriteTimeout    time.Duration `conf:"default:10s,help:longest time from a request's header to the end of its answer; above 5s for an append may wait as long"`
+		ShutdownTimeout time.Duration `conf:"default:20s,help:longest time from SIGTERM to the exit"`
+		MaxBody         int64         `conf:"default:1048576,help:bytes of a callback; above: 413"`
+		MaxIDs          int           `conf:"flag:web-max-ids,env:WEB_MAX_IDS,default:1000,help:ids in a callback; above: 422"`
+		MaxInFlight     int64         `conf:"default:4096,help:requests at once; above: 503 overloaded"`
+	}
+	Source struct {
+		URL     string        `conf:"default:http://localhost:9010,mask,help:the object source; objects are fetched from {url}/objects/{id}"`
+		Timeout time.Duration `conf:"default:5s,help:longest time of one fetch"`
+		MaxBody int64         `conf:"default:65536,help:bytes of an object; above it the fetch fails"`
+		Header  string        `conf:"mask,help:a header for every fetch; for example 'Authorization: Bearer …'"`
+		CA      string        `conf:"help:file of PEM certificates to trust in place of the system's"`
+	}
+	Inbox struct {
+		URL      string `conf:"default:file:data/inbox.db,help:the durable queue of accepted callbacks; one process a file"`
+		MaxBytes int64  `conf:"default:10737418240,help:size of the inbox; above: 503 inbox_full"`
+	}
+	Pool struct {
+		Workers     int `conf:"default:512,help:fetches at once"`
+		Window      int `conf:"default:65536,help:ids in memory; what is over it waits on disk"`
+		MaxAttempts int `conf:"default:8,help:failed fetches of an id before it becomes a dead letter; outages do not count"`
+	}
+	Database struct {
+		URL string `conf:"default:sqlite:data/objects.db,mask,help:sqlite:path or postgres://user:password@host:5432/name"`
+	}
+	Object struct {
+		TTL  time.Duration `conf:"default:30s,help:an object is deleted this long after it was last stored"`
+		Keep string        `conf:"default:all,help:all or online: which objects are stored"`
+	}
+	Receipt struct {
+		TTL time.Duration `conf:"default:24h,help:a receipt is kept this long; 0: no receipts"`
+	}
+	Trace struct {
+		URL         string  `conf:"help:Zipkin's span API; for example http://localhost:9411/api/v2/spans; empty: no traces"`
+		Service     string  `conf:"default:callback-service,help:name of this service in traces"`
+		Probability float64 `conf:"default:1,help:share of traces that begin here and are sampled; 0 to 1"`
+	}
+	Log struct {
+		Level  string `conf:"default:info,help:debug or info or warn or error"`
+		Format string `conf:"default:text,help:text or json"`
+	}
+}
+
+// argsMu guards os.Args, which conf reads for itself.
+var argsMu sync.Mutex
+
+// parse reads args and the environment. A help that is not empty is to be printed instead of running. Errors name the flag.
+func parse(args []string) (cfg config, help string, err error) {
+	cfg.Version = conf.Version{Build: version, Desc: "takes callbacks durably, fetches their objects, stores them for a while"}
+	argsMu.Lock()
+	defer argsMu.Unlock()
+	saved := os.Args
+	defer func() { os.Args = saved }()
+	os.Args = append([]string{saved[0]}, args...)
+	help, err = conf.ParseWithOptions("CALLBACK", &cfg, conf.WithStrictFlags())
+	if errors.Is(err, conf.ErrHelpWanted) || errors.Is(err, conf.ErrVersionWanted) {
+		return cfg, help, nil
+	}
+	if err != nil {
+		return cfg, "", fmt.Errorf("%w (see --help)", err)
+	}
+	return cfg, "", cfg.validate()
+}
+
+func (c *config) validate() error {
+	for _, d := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"--web-read-timeout", c.Web.ReadTimeout}, {"--web-write-timeout", c.Web.WriteTimeout},
+		{"--web-shutdown-timeout", c.Web.ShutdownTimeout}, {"--source-timeout", c.Source.Timeout}, {"--object-ttl", c.Object.TTL},
+	} {
+		if d.value <= 0 {
+			return fmt.Errorf("%s %v: want a duration above zero, like 30s", d.flag, d.value)
+		}
+	}
+	for _, n := range []struct {
+		flag  string
+		value int64
+	}{
+		{"--web-max-body", c.Web.MaxBody}, {"--web-max-ids", int64(c.Web.MaxIDs)}, {"--web-max-in-flight", c.Web.MaxInFlight},
+		{"--source-max-body", c.Source.MaxBody}, {"--inbox-max-bytes", c.Inbox.MaxBytes},
+	} {
+		if n.value < 1 {
+			return fmt.Errorf("%s %d: want at least 1", n.flag, n.value)
+		}
+	}
+	if c.Receipt.TTL < 0 {
+		return fmt.Errorf("--receipt-ttl %v: want a duration, or 0 for no receipts", c.Receipt.TTL)
+	}
+	if p := c.Trace.Probability; !(p >= 0 && p <= 1) {
+		return fmt.Errorf("--trace-probability %v: want 0 to 1", p)
+	}
+	if c.Web.DebugToken == "" && !loopback(c.Web.Debug) {
+		return fmt.Errorf("--web-debug %s is not on loopback: set --web-debug-token, or listen on 127.0.0.1", c.Web.Debug)
+	}
+	if _, err := c.inboxPath(); err != nil {
+		return err
+	}
+	return c.dispatch().Validate()
+}
+
+func (c *config) inboxPath() (string, error) {
+	path, ok := strings.CutPrefix(c.Inbox.URL, "file:")
+	if !ok || path == "" {
+		return "", fmt.Errorf("--inbox-url %q: want file:path", c.Inbox.URL)
+	}
+	return path, nil
+}
+
+// dispatch shares the shutdown timeout out: half of it for fetches in flight, a fifth for the last write, the rest for the inbox and traces.
+func (c *config) dispatch() dispatch.Options {
+	return dispatch.Options{
+		Workers: c.Pool.Workers, Window: c.Pool.Window, MaxAttempts: c.Pool.MaxAttempts, Keep: dispatch.Keep(c.Object.Keep),
+		FetchGrace: c.Web.ShutdownTimeout / 2, Grace: c.Web.ShutdownTimeout * 7 / 10,
+	}
+}
+
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}

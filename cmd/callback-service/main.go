@@ -1,0 +1,151 @@
+// Command callback-service takes callbacks durably, fetches the objects that they name, and stores each for a while.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"callback-service/internal/dispatch"
+	"callback-service/internal/expire"
+	"callback-service/internal/handlers"
+	"callback-service/internal/inbox"
+	"callback-service/internal/middleware"
+	"callback-service/internal/source"
+	"callback-service/internal/store"
+	"callback-service/internal/telemetry"
+	"callback-service/internal/web"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // from the first signal on, a second one ends the process as if nobody listened
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "callback-service:", err)
+		os.Exit(1)
+	}
+}
+
+// run is the program. It starts the stages in this order and stops them in its reverse: traces, inbox, operator listener, database,
+// dispatcher and expirer, public listener. It returns nil when ctx ended and everything stopped in order.
+func run(ctx context.Context, args []string, out io.Writer) error {
+	cfg, help, err := parse(args)
+	if err != nil || help != "" {
+		fmt.Fprint(out, help)
+		return err
+	}
+	log, err := telemetry.NewLogger(out, cfg.Log.Level, cfg.Log.Format)
+	if err != nil {
+		return err
+	}
+	tuneMemory()
+	metrics := telemetry.NewMetrics(web.Codes(), dispatch.FetchOutcomes())
+	stopTracing, err := startTracing(&cfg, log, metrics)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
+
+	in, err := openInbox(&cfg, log, metrics)
+	if err != nil {
+		return err
+	}
+	defer closing(log, "inbox", in.Close)
+
+	db, err := store.Open(cfg.Database.URL, store.Options{ObjectTTL: cfg.Object.TTL, ReceiptTTL: cfg.Receipt.TTL, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer closing(log, "database", db.Close)
+	objects, err := source.New(source.Options{
+		URL: cfg.Source.URL, Timeout: cfg.Source.Timeout, MaxBody: cfg.Source.MaxBody, Header: cfg.Source.Header, CAFile: cfg.Source.CA,
+		Workers: cfg.Pool.Workers, Wrap: telemetry.Transport,
+	})
+	if err != nil {
+		return err
+	}
+	defer objects.Close()
+
+	options := cfg.dispatch()
+	options.Logger, options.Metrics = log, metrics
+	dispatcher := dispatch.New(in, objects, db, options)
+	expirer := expire.New(db, expire.Options{
+		ObjectTTL: cfg.Object.TTL, Logger: log, OnExpired: expired(metrics), OnError: func(error) { metrics.ExpireErrors.Inc() },
+	})
+	api := &handlers.API{
+		Inbox: in, Store: db, Progress: dispatcher, Metrics: metrics, Log: log,
+		Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs,
+	}
+	api.Around = handlers.Around{
+		All:      []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, metrics.Panics)},
+		Public:   []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
+		Operator: []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
+	}
+	return serve(ctx, &cfg, log, stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api})
+}
+
+// tuneMemory trades memory for time, within a limit, unless the environment says otherwise. Callbacks make much short-lived garbage.
+func tuneMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(2 << 30)
+	}
+}
+
+func startTracing(cfg *config, log *slog.Logger, m *telemetry.Metrics) (func(), error) {
+	stop, err := telemetry.StartTracing(telemetry.TraceOptions{
+		URL: cfg.Trace.URL, Service: cfg.Trace.Service, Probability: cfg.Trace.Probability,
+		Timeout: min(5*time.Second, cfg.Web.ShutdownTimeout/5), Logger: log, Dropped: m.SpansDropped,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--trace-url: %w", err)
+	}
+	return stop, nil
+}
+
+func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics) (*inbox.Inbox, error) {
+	path, err := cfg.inboxPath()
+	if err != nil {
+		return nil, err
+	}
+	in, err := inbox.Open(path, inbox.Options{
+		MaxBytes: cfg.Inbox.MaxBytes, Logger: log, OnSetAside: m.SetAside.Inc,
+		OnCommit: func(appends, _ int, took time.Duration) {
+			m.InboxCommit.Observe(took.Seconds())
+			m.InboxGroup.Observe(float64(appends))
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.Inbox(
+		func() float64 { return float64(in.Stats().Callbacks) },
+		func() float64 { return float64(in.Stats().IDs) },
+		func() float64 { return float64(in.Stats().Bytes) },
+		in.Oldest)
+	return in, nil
+}
+
+func expired(m *telemetry.Metrics) func([]time.Duration) {
+	return func(lags []time.Duration) {
+		m.Expired.Add(float64(len(lags)))
+		for _, lag := range lags {
+			m.ExpiryLag.Observe(lag.Seconds())
+		}
+	}
+}
+
+func closing(log *slog.Logger, what string, close func() error) {
+	if err := close(); err != nil {
+		log.Error("closing", "what", what, "error", err)
+	}
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"callback-service/internal/dispatch"
+	"callback-service/internal/expire"
+	"callback-service/internal/handlers"
+	"callback-service/internal/inbox"
+	"callback-service/internal/store"
+)
+
+// databaseWait is how long the public listener waits for the database at the start. It opens then, regardless: callbacks need only the inbox.
+const databaseWait = 3 * time.Second
+
+// stages are what serve starts and stops.
+type stages struct {
+	in         *inbox.Inbox
+	db         *store.Store
+	dispatcher *dispatch.Dispatcher
+	expirer    *expire.Expirer
+	api        *handlers.API
+}
+
+// serve runs the stages until ctx ends, or until one of the goroutines dies that there is only one of: then it returns that error, and the
+// process ends with it, which loses nothing that was acknowledged.
+func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
+	fatal := make(chan error, 8) // one for each goroutine that reports
+	operator, err := listen("--web-debug", cfg.Web.Debug, &http.Server{Handler: s.api.Operator(), ReadHeaderTimeout: cfg.Web.ReadTimeout}, log)
+	if err != nil {
+		return err
+	}
+	defer closing(log, "operator listener", operator.Close)
+	go operator.serve(fatal) // ends with Close
+
+	working, stopWorking := context.WithCancel(ctx)
+	defer stopWorking()
+	migrated := make(chan struct{})
+	var work sync.WaitGroup
+	work.Go(func() { // ends with working
+		if migrate(working, s.db, log) {
+			close(migrated)
+			work.Go(func() { fatal <- guarded("dispatcher", working, s.dispatcher.Run) })
+			work.Go(func() { fatal <- guarded("expirer", working, s.expirer.Run) })
+		}
+	})
+	await(ctx, migrated)
+
+	public, err := listen("--web-address", cfg.Web.Address, &http.Server{
+		Handler: s.api.Public(), ReadTimeout: cfg.Web.ReadTimeout, WriteTimeout: cfg.Web.WriteTimeout,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	}, log)
+	if err != nil {
+		stopWorking()
+		work.Wait()
+		return err
+	}
+	go public.serve(fatal) // ends with Shutdown or Close
+	log.Info("started", "version", version, "public", public.address, "operator", operator.address)
+
+	err = wait(ctx, fatal, s.in)
+	log.Info("stopping", "within", cfg.Web.ShutdownTimeout)
+	s.api.Drain()
+	stopWorking()
+	public.shutdown(cfg.Web.ShutdownTimeout*7/10, log)
+	work.Wait()
+	if err == nil {
+		err = leftOver(fatal)
+	}
+	log.Info("stopped", "waiting_callbacks", s.in.Stats().Callbacks)
+	return err
+}
+
+// wait returns nil when ctx ends, or the error of whatever ended by itself.
+func wait(ctx context.Context, fatal <-chan error, in *inbox.Inbox) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-in.Done():
+			return in.Err()
+		case err := <-fatal:
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// leftOver finds what went wrong while stopping.
+func leftOver(fatal <-chan error) error {
+	for {
+		select {
+		case err := <-fatal:
+			if err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}
+
+func guarded(name string, ctx context.Context, run func(context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the %s panicked: %v\n%s", name, p, debug.Stack())
+		}
+	}()
+	return run(ctx)
+}
+
+// migrate tries until the database is there and up to date; false when ctx ended first.
+func migrate(ctx context.Context, db *store.Store, log *slog.Logger) bool {
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
+		err := db.Migrate(ctx)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		wait := pause/2 + rand.N(pause/2+1)
+		log.Warn("the database is not there yet; callbacks are accepted and wait", "error", err, "again_in", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func await(ctx context.Context, migrated <-chan struct{}) {
+	select {
+	case <-migrated:
+	case <-time.After(databaseWait):
+	case <-ctx.Done():
+	}
+}
+
+// server is an http.Server with its listener.
+type server struct {
+	*http.Server
+	listener net.Listener
+	address  string
+}
+
+func listen(flag, address string, s *http.Server, log *slog.Logger) (*server, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", flag, address, err)
+	}
+	s.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // what clients do to their connections
+	return &server{Server: s, listener: l, address: l.Addr().String()}, nil
+}
+
+func (s *server) serve(fatal chan<- error) {
+	if err := s.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		fatal <- fmt.Errorf("the listener on %s: %w", s.address, err)
+	}
+}
+
+// shutdown lets requests finish for a while, then cuts them off.
+func (s *server) shutdown(limit time.Duration, log *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		log.Warn("requests were cut off", "error", err)
+		closing(log, "public listener", s.Close)
+	}
+}

@@ -32,10 +32,10 @@ type config struct {
 		MaxInFlight     int64         `conf:"default:4096,help:requests at once; above: 503 overloaded"`
 	}
 	Source struct {
-		URL     string        `conf:"default:http://localhost:9010,mask,help:the object source; objects are fetched from {url}/objects/{id}"`
+		URL     string        `conf:"mask,help:the object source (http://localhost:9010 by default); objects are fetched from {url}/objects/{id}"`
 		Timeout time.Duration `conf:"default:5s,help:longest time of one fetch"`
 		MaxBody int64         `conf:"default:65536,help:bytes of an object; above it the fetch fails"`
-		Header  string        `conf:"mask,help:a header for every fetch; for example 'Authorization: Bearer …'"`
+		Header  string        `conf:"mask,help:a header for every fetch; such as Authorization: Bearer and a token"`
 		CA      string        `conf:"help:file of PEM certificates to trust in place of the system's"`
 	}
 	Inbox struct {
@@ -48,7 +48,7 @@ type config struct {
 		MaxAttempts int `conf:"default:8,help:failed fetches of an id before it becomes a dead letter; outages do not count"`
 	}
 	Database struct {
-		URL string `conf:"default:sqlite:data/objects.db,mask,help:sqlite:path or postgres://user:password@host:5432/name"`
+		URL string `conf:"mask,help:sqlite:path (sqlite:data/objects.db by default) or postgres://user:password@host:5432/name"`
 	}
 	Object struct {
 		TTL  time.Duration `conf:"default:30s,help:an object is deleted this long after it was last stored"`
@@ -74,6 +74,8 @@ var argsMu sync.Mutex
 // parse reads args and the environment. A help that is not empty is to be printed instead of running. Errors name the flag.
 func parse(args []string) (cfg config, help string, err error) {
 	cfg.Version = conf.Version{Build: version, Desc: "takes callbacks durably, fetches their objects, stores them for a while"}
+	// conf masks the default of what is masked, and a --help without these defaults teaches little.
+	cfg.Source.URL, cfg.Database.URL = "http://localhost:9010", "sqlite:data/objects.db"
 	argsMu.Lock()
 	defer argsMu.Unlock()
 	saved := os.Args

@@ -286,10 +286,9 @@ func TestLoadWithACrash(t *testing.T) {
 	onDatabases(t, func(t *testing.T, dir, database string) {
 		judge, err := binary("client-service")
 		require.NoError(t, err)
-		address, sourceAddress := newLink(t, "").address, ""
-		args := []string{"--web-address=" + address, "--object-ttl=3s", database}
-		sourceAddress = strings.Replace(address, "127.0.0.1", "127.0.0.2", 1)
-		args = append(args, "--source-url=http://"+sourceAddress)
+		address := freeAddress(t)
+		sourceAddress := freeAddress(t)
+		args := []string{"--web-address=" + address, "--source-url=http://" + sourceAddress, "--object-ttl=3s", database}
 		s := start(t, dir, args...)
 		cmd := exec.Command(judge, "--web-address="+sourceAddress, "--control-address=", "--target-url=http://"+address+"/callback", "--rate=200",
 			"--duration=8s", "--ids-max=40", "--id-space=100000", "--latency-min=5ms", "--latency-max=100ms", "--fail-rate=0.02", "--missing-rate=0.02",

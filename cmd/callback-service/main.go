@@ -38,7 +38,7 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	cfg, help, err := parse(args)
 	if err != nil || help != "" {
-		fmt.Fprint(out, help)
+		_, _ = io.WriteString(out, help)
 		return err
 	}
 	log, err := telemetry.NewLogger(out, cfg.Log.Level, cfg.Log.Format)

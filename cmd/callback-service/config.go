@@ -39,8 +39,10 @@ type config struct {
 		CA      string        `conf:"help:file of PEM certificates to trust in place of the system's"`
 	}
 	Inbox struct {
-		URL      string `conf:"default:file:data/inbox.db,help:the durable queue of accepted callbacks; one process a file"`
-		MaxBytes int64  `conf:"default:10737418240,help:size of the inbox; above: 503 inbox_full"`
+		URL       string        `conf:"default:file:data/inbox.db,help:the durable queue of accepted callbacks; one process a file"`
+		MaxBytes  int64         `conf:"default:10737418240,help:size of the inbox; above: 503 inbox_full"`
+		Dedupe    time.Duration `conf:"default:24h,help:an Idempotency-Key or webhook-id is remembered this long; 0: never"`
+		DedupeMax int64         `conf:"default:1000000,help:keys remembered; above: the oldest are forgotten early"`
 	}
 	Pool struct {
 		Workers     int `conf:"default:512,help:fetches at once"`
@@ -109,10 +111,14 @@ func (c *config) validate() error {
 	}{
 		{"--web-max-body", c.Web.MaxBody}, {"--web-max-ids", int64(c.Web.MaxIDs)}, {"--web-max-in-flight", c.Web.MaxInFlight},
 		{"--source-max-body", c.Source.MaxBody}, {"--inbox-max-bytes", c.Inbox.MaxBytes},
+		{"--inbox-dedupe-max", c.Inbox.DedupeMax},
 	} {
 		if n.value < 1 {
 			return fmt.Errorf("%s %d: want at least 1", n.flag, n.value)
 		}
+	}
+	if c.Inbox.Dedupe < 0 {
+		return fmt.Errorf("--inbox-dedupe %v: want a duration, or 0 to remember no keys", c.Inbox.Dedupe)
 	}
 	if c.Receipt.TTL < 0 {
 		return fmt.Errorf("--receipt-ttl %v: want a duration, or 0 for no receipts", c.Receipt.TTL)

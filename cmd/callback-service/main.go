@@ -118,7 +118,8 @@ func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics) (*inbox.Inbo
 		return nil, err
 	}
 	in, err := inbox.Open(path, inbox.Options{
-		MaxBytes: cfg.Inbox.MaxBytes, Logger: log, OnSetAside: m.SetAside.Inc,
+		MaxBytes: cfg.Inbox.MaxBytes, KeyAge: cfg.Inbox.Dedupe, MaxKeys: cfg.Inbox.DedupeMax, Logger: log, OnSetAside: m.SetAside.Inc,
+		OnKeysDropped: func(n int) { m.KeysDropped.Add(float64(n)) },
 		OnCommit: func(appends, _ int, took time.Duration) {
 			m.InboxCommit.Observe(took.Seconds())
 			m.InboxGroup.Observe(float64(appends))
@@ -130,6 +131,7 @@ func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics) (*inbox.Inbo
 	m.Inbox(
 		func() float64 { return float64(in.Stats().Callbacks) },
 		func() float64 { return float64(in.Stats().IDs) },
+		func() float64 { return float64(in.Stats().Keys) },
 		func() float64 { return float64(in.Stats().Bytes) },
 		in.Oldest)
 	return in, nil

@@ -35,6 +35,12 @@ type Callback struct {
 // Total is the number of distinct ids that the sender posted.
 func (c *Callback) Total() int { return len(c.Objects) + c.Done.Sum() }
 
+// Key is a sender's own name for a request, under which a repeat of it is known.
+type Key struct {
+	Value  string   // empty: none
+	Digest [32]byte // SHA-256 of the body: another body under the same key is a mistake
+}
+
 // NewID returns a fresh ULID for a callback received at t.
 func NewID(t time.Time) string {
 	return ulid.MustNew(ulid.Timestamp(t), rand.Reader).String()

@@ -18,9 +18,10 @@ const (
 	UnsupportedMediaType Code = "unsupported_media_type"
 	Unauthenticated      Code = "unauthenticated"
 	Forbidden            Code = "forbidden"
-	Overloaded           Code = "overloaded"  // too many requests in flight
-	InboxFull            Code = "inbox_full"  // the inbox has reached its limit; it recovers when work drains
-	Unavailable          Code = "unavailable" // the disk, or the database on reads: whether it happened is unknown
+	IdempotencyConflict  Code = "idempotency_conflict" // the same key with another body
+	Overloaded           Code = "overloaded"           // too many requests in flight
+	InboxFull            Code = "inbox_full"           // the inbox has reached its limit; it recovers when work drains
+	Unavailable          Code = "unavailable"          // the disk, or the database on reads: whether it happened is unknown
 	MethodNotAllowed     Code = "method_not_allowed"
 	NotFound             Code = "not_found"
 	InternalError        Code = "internal_error"

@@ -2,6 +2,8 @@ package handlers
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"mime"
@@ -19,12 +21,15 @@ import (
 // bodies keeps buffers for bodies, for the ack path allocates little else. Large ones are not kept.
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-const keepBody = 64 << 10
+const (
+	keepBody = 64 << 10
+	maxKey   = 256
+)
 
 // accept answers POST /callback: 202 once the callback is durable.
 func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 	received := time.Now()
-	posted, err := a.read(w, r)
+	posted, key, err := a.read(w, r)
 	if err != nil {
 		a.Reject(w, r, err)
 		return
@@ -35,23 +40,58 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 		Trace:    telemetry.Current(r.Context()).Traceparent(),
 	}
 	ctx, span := telemetry.StartSpan(r.Context(), "inbox append")
-	err = a.Inbox.Append(ctx, &c)
+	first, err := a.append(ctx, &c, key)
 	span.Fail(err)
 	span.End()
 	if err != nil {
 		a.Reject(w, r, err)
 		return
 	}
+	if first == "" {
+		a.Metrics.Accepted.Inc()
+	} else {
+		a.Metrics.Duplicates.Inc()
+		c.ID = first
+	}
 	telemetry.Current(r.Context()).Set("callback_id", c.ID)
-	a.Metrics.Accepted.Inc()
 	a.Metrics.Ack.Observe(time.Since(received).Seconds())
+	acknowledge(w, &c, first != "")
+}
+
+func (a *API) append(ctx context.Context, c *callback.Callback, key callback.Key) (first string, err error) {
+	if key.Value == "" {
+		return "", a.Inbox.Append(ctx, c)
+	}
+	return a.Inbox.AppendOnce(ctx, c, key)
+}
+
+// acknowledge writes the 202 by hand: encoding/json would be a third of the ack path's own work.
+func acknowledge(w http.ResponseWriter, c *callback.Callback, duplicate bool) {
 	w.Header().Set("Location", "/v1/callbacks/"+c.ID)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusAccepted)
-	body := append(make([]byte, 0, 80), `{"callback_id":"`...)
+	body := append(make([]byte, 0, 100), `{"callback_id":"`...)
 	body = append(append(body, c.ID...), `","objects":`...)
-	body = append(strconv.AppendInt(body, int64(len(c.Objects)), 10), '}')
-	_, _ = w.Write(body) // the sender has gone; it will repeat, and that is safe
+	body = strconv.AppendInt(body, int64(len(c.Objects)), 10)
+	if duplicate {
+		body = append(body, `,"duplicate":true`...)
+	}
+	_, _ = w.Write(append(body, '}')) // the sender has gone; it will repeat, and that is safe
+}
+
+// key is what the sender calls the request: Idempotency-Key, or the webhook-id of Standard Webhooks.
+func key(h http.Header, body []byte) (callback.Key, error) {
+	for _, name := range []string{"Idempotency-Key", "Webhook-Id"} {
+		value := h.Get(name)
+		if value == "" {
+			continue
+		}
+		if len(value) > maxKey || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return callback.Key{}, callback.Errorf(callback.InvalidParameter, "%s: want at most %d characters of printable ASCII", name, maxKey)
+		}
+		return callback.Key{Value: value, Digest: sha256.Sum256(body)}, nil
+	}
+	return callback.Key{}, nil
 }
 
 // Reject answers with err and, where a callback was posted, counts it as rejected. It is for middleware as well.
@@ -67,14 +107,14 @@ func (a *API) Reject(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // read takes the body in, as far as it is allowed to be long, and decodes it.
-func (a *API) read(w http.ResponseWriter, r *http.Request) (callback.Posted, error) {
+func (a *API) read(w http.ResponseWriter, r *http.Request) (p callback.Posted, k callback.Key, err error) {
 	if err := jsonOnly(r.Header); err != nil {
-		return callback.Posted{}, err
+		return p, k, err
 	}
 	tooLarge := callback.Errorf(callback.BodyTooLarge, "the body is over %d bytes (--web-max-body)", a.MaxBody)
 	if r.ContentLength > a.MaxBody {
 		w.Header().Set("Connection", "close")
-		return callback.Posted{}, tooLarge
+		return p, k, tooLarge
 	}
 	buffer := bodies.Get().(*bytes.Buffer)
 	defer func() {
@@ -83,17 +123,21 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) (callback.Posted, err
 			bodies.Put(buffer)
 		}
 	}()
-	_, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, a.MaxBody))
+	_, err = buffer.ReadFrom(http.MaxBytesReader(w, r.Body, a.MaxBody))
 	var over *http.MaxBytesError
 	switch {
 	case errors.As(err, &over):
-		return callback.Posted{}, tooLarge
+		return p, k, tooLarge
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return callback.Posted{}, callback.Errorf(callback.InvalidJSON, "the body ended before its Content-Length")
+		return p, k, callback.Errorf(callback.InvalidJSON, "the body ended before its Content-Length")
 	case err != nil:
-		return callback.Posted{}, callback.Errorf(callback.InvalidJSON, "the body could not be read to its end, or not in time")
+		return p, k, callback.Errorf(callback.InvalidJSON, "the body could not be read to its end, or not in time")
 	}
-	return callback.Decode(buffer.Bytes(), a.MaxIDs)
+	if k, err = key(r.Header, buffer.Bytes()); err != nil {
+		return p, k, err
+	}
+	p, err = callback.Decode(buffer.Bytes(), a.MaxIDs)
+	return p, k, err
 }
 
 // jsonOnly refuses what says that it is not plain JSON. A body that says nothing of itself is taken for JSON.

@@ -136,7 +136,10 @@ type failing struct {
 }
 
 func (f failing) Append(context.Context, *callback.Callback) error { return f.err }
-func (f failing) Ready() error                                     { return f.err }
+func (f failing) AppendOnce(context.Context, *callback.Callback, callback.Key) (string, error) {
+	return "", f.err
+}
+func (f failing) Ready() error { return f.err }
 
 func TestInboxRefuses(t *testing.T) {
 	for _, c := range []struct {
@@ -208,4 +211,23 @@ func TestPanicIsCaught(t *testing.T) {
 	s.problem(s.post(`{"object_ids":[1]}`), http.StatusInternalServerError, callback.InternalError)
 	require.Contains(t, s.do(http.MethodGet, s.operator+"/metrics", "").body, "callback_panics_total 1\n")
 	require.Equal(t, http.StatusOK, s.get("/").StatusCode)
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	s := newService(t)
+	const body = `{"object_ids":[1,2]}`
+	for _, header := range []string{"Idempotency-Key", "webhook-id"} {
+		first := s.post(body, header, header+" 1")
+		require.Equal(t, http.StatusAccepted, first.StatusCode, first.body)
+		require.NotContains(t, first.body, "duplicate")
+		again := s.post(body, header, header+" 1")
+		require.Equal(t, http.StatusAccepted, again.StatusCode, again.body)
+		require.Equal(t, first.Header.Get("Location"), again.Header.Get("Location"))
+		require.JSONEq(t, strings.Replace(first.body, "}", `,"duplicate":true}`, 1), again.body)
+		s.problem(s.post(`{"object_ids":[1,2,3]}`, header, header+" 1"), http.StatusUnprocessableEntity, callback.IdempotencyConflict)
+		for _, bad := range []string{strings.Repeat("k", 257), "k\u00e4y"} {
+			require.Contains(t, strings.ToLower(s.problem(s.post(body, header, bad), http.StatusBadRequest, callback.InvalidParameter)), strings.ToLower(header))
+		}
+	}
+	require.Equal(t, int64(2), s.inbox.Stats().Callbacks)
 }

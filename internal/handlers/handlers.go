@@ -22,6 +22,8 @@ import (
 type Inbox interface {
 	// Append must not return nil before c is durable.
 	Append(ctx context.Context, c *callback.Callback) error
+	// AppendOnce is Append, but for what was posted under this key before: first is its id then, and nothing is appended.
+	AppendOnce(ctx context.Context, c *callback.Callback, key callback.Key) (first string, err error)
 	Lookup(id string) (callback.Callback, error)
 	Ready() error
 }

@@ -47,7 +47,7 @@ func (p progress) Progress(id string) (callback.Receipt, bool) {
 func newService(t *testing.T, change ...func(*handlers.API)) *service {
 	t.Helper()
 	dir := t.TempDir()
-	in, err := inbox.Open(filepath.Join(dir, "inbox.db"), inbox.Options{Logger: slog.New(slog.DiscardHandler)})
+	in, err := inbox.Open(filepath.Join(dir, "inbox.db"), inbox.Options{KeyAge: time.Hour, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = in.Close() })
 	db, err := store.Open("sqlite:"+filepath.Join(dir, "objects.db"), store.Options{ObjectTTL: time.Hour, ReceiptTTL: time.Hour})

@@ -23,6 +23,9 @@ const (
 	keepFree        = 256         // free pages not worth giving back
 	housekeeping    = time.Second // also how often the disk is looked at, and a broken file is tried again
 	idle            = 100 * time.Millisecond
+	keySweep        = 2000 // keys
+
+	fullMargin = 4 * pageSize // an inbox with less room is full: it says so, rather than take only the smallest
 )
 
 // run is the committer. It ends after Close, having committed what waited.
@@ -77,15 +80,14 @@ func (in *Inbox) group(first *pending) {
 		return
 	}
 	start := time.Now()
-	depth, ids, err := in.write.write(accepted, changes)
+	sums, err := in.write.write(accepted, changes, in.memory(start))
 	if err != nil {
 		in.giveBack(changes)
 		in.fail(err)
 		answer(accepted, unavailable("the disk of the inbox failed; the callback may or may not be stored, repeat it", err))
 		return
 	}
-	in.depth.Store(depth)
-	in.ids.Store(ids)
+	in.count(sums)
 	answer(accepted, nil)
 	in.announce(len(accepted) > 0 || deferrals(changes))
 	if in.options.OnCommit != nil {
@@ -95,6 +97,22 @@ func (in *Inbox) group(first *pending) {
 		in.maintain(sqlite3.CHECKPOINT_PASSIVE)
 	}
 	in.measure()
+}
+
+func (in *Inbox) memory(now time.Time) keyMemory {
+	return keyMemory{now: now, age: in.options.KeyAge, max: in.options.MaxKeys}
+}
+
+// count publishes the totals of a commit.
+func (in *Inbox) count(sums totals) {
+	in.depth.Store(sums.callbacks)
+	in.ids.Store(sums.ids)
+	in.keys.Store(sums.keys)
+	in.keyBytes = sums.keyBytes
+	if n := in.write.keysDropped; n > 0 && in.options.OnKeysDropped != nil {
+		in.options.OnKeysDropped(n)
+	}
+	in.write.keysDropped = 0
 }
 
 func (in *Inbox) gather(first *pending) []*pending {
@@ -194,8 +212,8 @@ func (in *Inbox) weigh() error {
 	if err != nil {
 		return err
 	}
-	in.bytes.Store((all-free)*pageSize + in.write.walPages*walFrame)
-	over := in.options.MaxBytes > 0 && in.bytes.Load() >= in.options.MaxBytes
+	in.bytes.Store(max(0, (all-free)*pageSize+in.write.walPages*walFrame-in.keyBytes))
+	over := in.options.MaxBytes > 0 && in.bytes.Load()+fullMargin >= in.options.MaxBytes
 	switch refused := in.refusal.Load(); {
 	case over && refused == nil:
 		in.refusal.CompareAndSwap(nil, in.full())
@@ -237,7 +255,22 @@ func (in *Inbox) check() {
 		in.announce(true)
 		in.enqueue() // wakes the committer for what could not be removed
 	}
+	in.sweepKeys()
 	in.guardDisk()
+}
+
+// sweepKeys forgets old keys, a few each second: what is busy forgets as it goes.
+func (in *Inbox) sweepKeys() {
+	if in.keys.Load() == 0 {
+		return
+	}
+	sums, err := in.write.sweep(in.memory(time.Now()), keySweep)
+	if err != nil {
+		in.fail(err)
+		return
+	}
+	in.count(sums)
+	in.measure()
 }
 
 // guardDisk keeps the reserve that removals and checkpoints need to make room again.
@@ -310,7 +343,7 @@ func (in *Inbox) reopen() error {
 	if err != nil {
 		return err
 	}
-	depth, ids, err := f.total(0, 0)
+	sums, err := f.total(totals{})
 	if err == nil {
 		err = in.readers.open(in.path, in.options.vfs)
 	}
@@ -318,8 +351,7 @@ func (in *Inbox) reopen() error {
 		return errors.Join(err, f.close())
 	}
 	in.write, in.dirty = f, nil
-	in.depth.Store(depth)
-	in.ids.Store(ids)
+	in.count(sums)
 	return in.weigh()
 }
 

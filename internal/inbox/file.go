@@ -6,16 +6,17 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/ncruces/go-sqlite3"
 )
 
-// schemaVersion is the file's PRAGMA user_version.
-const schemaVersion = 1
+// schemas are the steps from one PRAGMA user_version to the next.
+var schemas = [...]string{schema1, schema2}
 
-// schema: seq is AUTOINCREMENT because a plain rowid starts again at 1 in an emptied table. depth holds the totals, for a count over a
+// schema1: seq is AUTOINCREMENT because a plain rowid starts again at 1 in an emptied table. depth holds the totals, for a count over a
 // million waiting rows would read all of them at every start; its probes change with each probe, so that a probe really writes.
-const schema = `
+const schema1 = `
 CREATE TABLE callbacks (
 	seq      INTEGER PRIMARY KEY AUTOINCREMENT,
 	id       TEXT    NOT NULL,
@@ -36,14 +37,32 @@ CREATE TABLE depth (callbacks INTEGER NOT NULL, ids INTEGER NOT NULL, probes INT
 INSERT INTO depth VALUES (0, 0, 0);
 `
 
+// schema2 remembers what senders call their requests. Its totals are kept for the same reason as the others.
+const schema2 = `
+CREATE TABLE keys (
+	sender TEXT    NOT NULL,
+	key    TEXT    NOT NULL,
+	digest BLOB    NOT NULL,
+	id     TEXT    NOT NULL,
+	at     INTEGER NOT NULL,
+	PRIMARY KEY (sender, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX keys_at ON keys (at);
+ALTER TABLE depth ADD COLUMN keys INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE depth ADD COLUMN key_bytes INTEGER NOT NULL DEFAULT 0;
+`
+
 const columns = `id, sender, tag, trace, received, count, ids, progress`
 
 // file is the committer's connection with its prepared statements. It belongs to one goroutine.
 type file struct {
 	db       *sqlite3.Conn
 	walPages int64 // in the WAL file since it last started anew
+	// keysDropped counts keys that were forgotten before their time, since it was last read.
+	keysDropped int
 
 	begin, commit, insert, remove, setAside, depth *sqlite3.Stmt
+	keys                                           keyStatements
 	pageCount, freePages                           *sqlite3.Stmt
 }
 
@@ -89,12 +108,13 @@ func (f *file) migrate() error {
 	switch {
 	case err != nil:
 		return err
-	case version > schemaVersion:
-		return fmt.Errorf("its version is %d and this program knows %d: it was made by a newer one", version, schemaVersion)
-	case version == schemaVersion:
+	case version > int64(len(schemas)):
+		return fmt.Errorf("its version is %d and this program knows %d: it was made by a newer one", version, len(schemas))
+	case version == int64(len(schemas)):
 		return nil
 	}
-	return f.db.Exec(`BEGIN IMMEDIATE;` + schema + fmt.Sprintf(`PRAGMA user_version = %d; COMMIT`, schemaVersion))
+	steps := strings.Join(schemas[version:], "")
+	return f.db.Exec(`BEGIN IMMEDIATE;` + steps + fmt.Sprintf(`PRAGMA user_version = %d; COMMIT`, len(schemas)))
 }
 
 func (f *file) probe() error {
@@ -117,7 +137,8 @@ func (f *file) prepare() error {
 	f.insert = statement(`INSERT INTO callbacks (` + columns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
 	f.remove = statement(`DELETE FROM callbacks WHERE seq = ? RETURNING count`)
 	f.setAside = statement(`INSERT OR REPLACE INTO set_aside SELECT seq, ` + columns + ` FROM callbacks WHERE seq = ?`)
-	f.depth = statement(`UPDATE depth SET callbacks = callbacks + ?, ids = ids + ? RETURNING callbacks, ids`)
+	f.depth = statement(`UPDATE depth SET callbacks = callbacks + ?, ids = ids + ?, keys = keys + ?, key_bytes = key_bytes + ? RETURNING callbacks, ids, keys, key_bytes`)
+	f.keys.prepare(statement)
 	f.pageCount = statement(`PRAGMA page_count`)
 	f.freePages = statement(`PRAGMA freelist_count`)
 	return failed
@@ -145,30 +166,54 @@ func (f *file) checkpoint(mode sqlite3.CheckpointMode) error {
 	return err
 }
 
-// write makes one transaction of the group, durable when it returns nil.
-func (f *file) write(appends []*pending, changes []change) (depth, ids int64, err error) {
+// totals are kept in the file, as sums and as what a transaction moves them by.
+type totals struct{ callbacks, ids, keys, keyBytes int64 }
+
+func (t *totals) add(o totals) {
+	t.callbacks, t.ids = t.callbacks+o.callbacks, t.ids+o.ids
+	t.keys, t.keyBytes = t.keys+o.keys, t.keyBytes+o.keyBytes
+}
+
+// write makes one transaction of the group, durable when it returns nil. What became of an append with a key is in the append then.
+func (f *file) write(appends []*pending, changes []change, memory keyMemory) (totals, error) {
 	if err := f.begin.Exec(); err != nil {
-		return 0, 0, err
+		return totals{}, err
 	}
-	var rows, count int64
+	var moved totals
 	for i := range changes {
-		r, n, err := f.apply(&changes[i])
+		rows, ids, err := f.apply(&changes[i])
 		if err != nil {
-			return 0, 0, err
+			return totals{}, err
 		}
-		rows, count = rows+r, count+n
+		moved.add(totals{callbacks: rows, ids: ids})
 	}
 	for _, p := range appends {
-		if err := f.add(&p.row); err != nil {
-			return 0, 0, err
+		more, err := f.append(p, memory)
+		if err != nil {
+			return totals{}, err
 		}
-		rows, count = rows+1, count+int64(p.row.count)
+		moved.add(more)
 	}
-	depth, ids, err = f.total(rows, count)
+	sums, err := f.total(moved)
+	if err == nil && moved.keys > 0 {
+		sums, err = f.forget(sums, memory, 2*moved.keys) // more than came, so that it shrinks as well
+	}
 	if err != nil {
-		return 0, 0, err
+		return totals{}, err
 	}
-	return depth, ids, f.commit.Exec()
+	return sums, f.commit.Exec()
+}
+
+func (f *file) append(p *pending, memory keyMemory) (moved totals, err error) {
+	if p.key.Value != "" && memory.age > 0 {
+		known, added, err := f.remember(p, memory)
+		if known || err != nil {
+			return totals{}, err
+		}
+		moved.add(added)
+	}
+	moved.add(totals{callbacks: 1, ids: int64(p.row.count)})
+	return moved, f.add(&p.row)
 }
 
 // apply returns by how much the change moves the totals. A change that was applied before (its commit failed late, or a crash came between)
@@ -209,16 +254,18 @@ func (f *file) add(r *row) error {
 	return errors.Join(err, s.Exec())
 }
 
-func (f *file) total(rows, count int64) (depth, ids int64, err error) {
+// total moves the totals and returns them.
+func (f *file) total(by totals) (sums totals, err error) {
 	s := f.depth
-	if err := errors.Join(s.BindInt64(1, rows), s.BindInt64(2, count)); err != nil {
-		return 0, 0, err
+	err = errors.Join(s.BindInt64(1, by.callbacks), s.BindInt64(2, by.ids), s.BindInt64(3, by.keys), s.BindInt64(4, by.keyBytes))
+	if err != nil {
+		return totals{}, err
 	}
 	if !s.Step() {
-		return 0, 0, errors.Join(errors.New("the table of totals is empty"), s.Reset())
+		return totals{}, errors.Join(errors.New("the table of totals is empty"), s.Reset())
 	}
-	depth, ids = s.ColumnInt64(0), s.ColumnInt64(1)
-	return depth, ids, s.Reset()
+	sums = totals{s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnInt64(2), s.ColumnInt64(3)}
+	return sums, s.Reset()
 }
 
 // pages returns how many pages the file has, and how many of them are free.

@@ -36,6 +36,12 @@ type Options struct {
 	MaxBytes int64        // of live pages and WAL; above it appends are refused. 0: no limit
 	Reserve  int64        // free bytes on the disk under which appends are refused. 0: 256 MiB
 	Logger   *slog.Logger // nil: slog.Default()
+	// KeyAge is how long the key of an AppendOnce is remembered. 0: not at all.
+	KeyAge time.Duration
+	// MaxKeys bounds how many are remembered, apart from MaxBytes; above it the oldest are forgotten. 0: no limit
+	MaxKeys int64
+	// OnKeysDropped is told of keys that were forgotten before their time. May be nil.
+	OnKeysDropped func(n int)
 	// OnCommit is told of each group that was committed; it runs in the committer and must be quick. May be nil.
 	OnCommit func(appends, changes int, took time.Duration)
 	// OnSetAside is told of each row that could not be decoded. May be nil.
@@ -60,7 +66,8 @@ type Inbox struct {
 	failed  error                          // why it ended, if not by Close; read after ended
 	closing sync.Once
 
-	depth, ids, bytes atomic.Int64 // as of the last commit
+	depth, ids, keys, bytes atomic.Int64 // as of the last commit
+	keyBytes                int64        // the committer's
 
 	mu      sync.Mutex
 	changes []change      // removals and the like that wait for the committer; owned by mu
@@ -76,7 +83,12 @@ type Inbox struct {
 type pending struct {
 	row    row
 	size   int64
+	key    callback.Key
 	result chan error // capacity 1: the committer never waits for a sender that has gone
+
+	// What the committer found out about the key, to be read after a result of nil:
+	first    string // the id of the callback that was accepted under it before
+	conflict *callback.Error
 }
 
 // change is anything but an append. Changes are repeated until they are durable.
@@ -138,13 +150,30 @@ func open(path string, o Options) (*Inbox, error) {
 // Append makes c durable: when it returns nil, c is on disk and fsynced. c.Seq is ignored. It waits at most 5 seconds.
 // Errors are *callback.Error: inbox_full means that nothing was stored; after unavailable it is unknown, and the sender repeats.
 func (in *Inbox) Append(ctx context.Context, c *callback.Callback) error {
+	return in.submit(ctx, &pending{row: encode(c), result: make(chan error, 1)})
+}
+
+// AppendOnce is Append, but for a callback whose sender has posted the same body under the same key before: then nothing is stored, and first
+// is the id that it got that time. The key becomes durable with the callback. The same key with another body is idempotency_conflict.
+func (in *Inbox) AppendOnce(ctx context.Context, c *callback.Callback, key callback.Key) (first string, err error) {
+	p := &pending{row: encode(c), key: key, result: make(chan error, 1)}
+	if err := in.submit(ctx, p); err != nil {
+		return "", err
+	}
+	if p.conflict != nil {
+		return "", p.conflict
+	}
+	return p.first, nil
+}
+
+// submit hands p to the committer and waits for its commit.
+func (in *Inbox) submit(ctx context.Context, p *pending) error {
 	if refused := in.refusal.Load(); refused != nil {
 		return refused
 	}
 	ctx, cancel := context.WithTimeout(ctx, appendWait)
 	defer cancel()
-	p := &pending{row: encode(c), result: make(chan error, 1)}
-	p.size = min(p.row.size(), queueBytes)
+	p.size = min(p.row.size()+int64(len(p.key.Value)), queueBytes)
 	if err := in.budget.Acquire(ctx, p.size); err != nil {
 		return unavailable("the inbox is behind; nothing was stored", err)
 	}
@@ -210,12 +239,13 @@ func (in *Inbox) Ready() error {
 type Stats struct {
 	Callbacks int64 // waiting
 	IDs       int64 // in them
-	Bytes     int64 // of live pages and WAL
+	Keys      int64 // remembered
+	Bytes     int64 // of live pages and WAL, without the keys
 }
 
 // Stats costs nothing.
 func (in *Inbox) Stats() Stats {
-	return Stats{Callbacks: in.depth.Load(), IDs: in.ids.Load(), Bytes: in.bytes.Load()}
+	return Stats{Callbacks: in.depth.Load(), IDs: in.ids.Load(), Keys: in.keys.Load(), Bytes: in.bytes.Load()}
 }
 
 // Done is closed when the committer has ended; Err then says why: nil after Close, else a panic. What waits for a committer that panicked

@@ -14,6 +14,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 
 	Accepted      prometheus.Counter
+	Duplicates    prometheus.Counter
 	Rejected      *prometheus.CounterVec // by code
 	Ack           prometheus.Histogram   // seconds from the request to its 202
 	InFlight      prometheus.Gauge       // fetches
@@ -29,6 +30,7 @@ type Metrics struct {
 	SaveErrors    prometheus.Counter
 	ExpireErrors  prometheus.Counter
 	SetAside      prometheus.Counter
+	KeysDropped   prometheus.Counter
 	SpansDropped  prometheus.Counter
 	InboxCommit   prometheus.Histogram // seconds
 	InboxGroup    prometheus.Histogram // appends in a commit
@@ -70,6 +72,7 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	sizes := prometheus.ExponentialBuckets(1, 2, 13)
 
 	m.Accepted = counter("accepted_total", "Callbacks acknowledged with 202.")
+	m.Duplicates = counter("duplicates_total", "Repeats of an idempotency key, acknowledged with the id of the first.")
 	m.Rejected = vector("rejected_total", "Callbacks not accepted, by error code.", "code", codes)
 	m.Ack = histogram("ack_seconds", "Time from a callback's arrival to its 202.", quick)
 	m.InFlight = gauge("pool_in_flight", "Fetches under way.")
@@ -85,6 +88,7 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	m.SaveErrors = counter("save_errors_total", "Writes of the store that failed and were repeated.")
 	m.ExpireErrors = counter("expire_errors_total", "Deletions that failed and were repeated.")
 	m.SetAside = counter("inbox_set_aside_total", "Rows of the inbox that could not be decoded.")
+	m.KeysDropped = counter("inbox_keys_dropped_total", "Idempotency keys forgotten before their time, for --inbox-dedupe-max.")
 	m.SpansDropped = counter("spans_dropped_total", "Spans dropped because the collector was too slow.")
 	m.InboxCommit = histogram("inbox_commit_seconds", "Time of a commit of the inbox, with its fsync.", quick)
 	m.InboxGroup = histogram("inbox_group_size", "Callbacks appended in one commit.", sizes)
@@ -96,12 +100,13 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 }
 
 // Inbox registers what the inbox tells of itself at each scrape; the functions must be cheap. oldest answers the time the head was received.
-func (m *Metrics) Inbox(callbacks, ids, bytes func() float64, oldest func() (time.Time, bool)) {
+func (m *Metrics) Inbox(callbacks, ids, keys, bytes func() float64, oldest func() (time.Time, bool)) {
 	gauge := func(name, help string, value func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callback", Name: name, Help: help}, value))
 	}
 	gauge("inbox_depth", "Callbacks that wait in the inbox.", callbacks)
 	gauge("inbox_ids", "Ids in the callbacks that wait.", ids)
+	gauge("inbox_keys", "Idempotency keys remembered, of --inbox-dedupe-max.", keys)
 	gauge("inbox_bytes", "Bytes of the inbox, of --inbox-max-bytes.", bytes)
 	gauge("inbox_oldest_seconds", "Age of the callback at the head of the inbox.", func() float64 {
 		if received, ok := oldest(); ok {

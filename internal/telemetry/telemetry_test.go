@@ -21,7 +21,7 @@ import (
 func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m := NewMetrics([]string{"inbox_full", "overloaded"}, []string{"ok", "timeout"})
 	received := time.Now().Add(-time.Minute)
-	m.Inbox(func() float64 { return 3 }, func() float64 { return 30 }, func() float64 { return 300 }, func() (time.Time, bool) { return received, true })
+	m.Inbox(func() float64 { return 3 }, func() float64 { return 30 }, func() float64 { return 4 }, func() float64 { return 300 }, func() (time.Time, bool) { return received, true })
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	body := w.Body.String()

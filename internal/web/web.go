@@ -22,6 +22,7 @@ var status = map[callback.Code]int{
 	callback.UnsupportedMediaType: http.StatusUnsupportedMediaType,
 	callback.Unauthenticated:      http.StatusUnauthorized,
 	callback.Forbidden:            http.StatusForbidden,
+	callback.IdempotencyConflict:  http.StatusUnprocessableEntity,
 	callback.Overloaded:           http.StatusServiceUnavailable,
 	callback.InboxFull:            http.StatusServiceUnavailable,
 	callback.Unavailable:          http.StatusServiceUnavailable,

@@ -1,0 +1,162 @@
+package inbox
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ncruces/go-sqlite3"
+	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/callback"
+	"callback-service/internal/inbox/inboxtest"
+)
+
+func key(value, body string) callback.Key {
+	return callback.Key{Value: value, Digest: sha256.Sum256([]byte(body))}
+}
+
+func from(sender string) *callback.Callback {
+	c := inboxtest.New(1, 2)
+	c.Sender = sender
+	return c
+}
+
+func conflict(t *testing.T, err error) {
+	t.Helper()
+	var coded *callback.Error
+	require.ErrorAs(t, err, &coded)
+	require.Equal(t, callback.IdempotencyConflict, coded.Code)
+}
+
+func TestKeyIsKnownAlsoAfterARestart(t *testing.T) {
+	path, o := newPath(t), Options{KeyAge: time.Hour}
+	in := run(t, path, o)
+	c := from("a")
+	first, err := in.AppendOnce(t.Context(), c, key("k", "body"))
+	require.NoError(t, err)
+	require.Empty(t, first)
+	for range 2 {
+		first, err = in.AppendOnce(t.Context(), from("a"), key("k", "body"))
+		require.NoError(t, err)
+		require.Equal(t, c.ID, first)
+		_, err = in.AppendOnce(t.Context(), from("a"), key("k", "other"))
+		conflict(t, err)
+		first, err = in.AppendOnce(t.Context(), from("a"), callback.Key{})
+		require.NoError(t, err)
+		require.Empty(t, first, "no key is no repeat")
+		require.NoError(t, in.Close())
+		in = run(t, path, o)
+	}
+	first, err = in.AppendOnce(t.Context(), from("b"), key("k", "body"))
+	require.NoError(t, err)
+	require.Empty(t, first, "another sender's key is another key")
+	require.Equal(t, Stats{Callbacks: 4, IDs: 8, Keys: 2, Bytes: in.Stats().Bytes}, in.Stats())
+	require.NoError(t, in.Close())
+}
+
+// TestKeyIsKnownInItsOwnGroup: repeats that race are one callback, in however many commits.
+func TestKeyIsKnownInItsOwnGroup(t *testing.T) {
+	in := run(t, newPath(t), Options{KeyAge: time.Hour})
+	const keys, repeats = 50, 20
+	var stored, repeated atomic.Int64
+	var all sync.WaitGroup
+	for i := range keys * repeats {
+		all.Go(func() {
+			first, err := in.AppendOnce(t.Context(), from("a"), key(fmt.Sprint(i%keys), "body"))
+			if err != nil {
+				t.Error(err)
+			}
+			if first == "" {
+				stored.Add(1)
+			} else {
+				repeated.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	require.Equal(t, int64(keys), stored.Load())
+	require.Equal(t, int64(keys*(repeats-1)), repeated.Load())
+	require.Equal(t, int64(keys), in.Stats().Callbacks)
+	require.NoError(t, in.Close())
+}
+
+func TestOldKeysAreForgotten(t *testing.T) {
+	in := run(t, newPath(t), Options{KeyAge: 50 * time.Millisecond})
+	for i := range 20 {
+		_, err := in.AppendOnce(t.Context(), from("a"), key(fmt.Sprint(i), "body"))
+		require.NoError(t, err)
+	}
+	require.Eventually(t, func() bool { return in.Stats().Keys == 0 }, 10*time.Second, 10*time.Millisecond)
+	first, err := in.AppendOnce(t.Context(), from("a"), key("1", "body"))
+	require.NoError(t, err)
+	require.Empty(t, first)
+	require.NoError(t, in.Close())
+}
+
+func TestTooManyKeys(t *testing.T) {
+	var dropped atomic.Int64
+	in := run(t, newPath(t), Options{KeyAge: time.Hour, MaxKeys: 10, OnKeysDropped: func(n int) { dropped.Add(int64(n)) }})
+	for i := range 25 {
+		_, err := in.AppendOnce(t.Context(), from("a"), key(fmt.Sprint(i), "body"))
+		require.NoError(t, err)
+	}
+	require.Equal(t, int64(10), in.Stats().Keys)
+	require.Equal(t, int64(15), dropped.Load())
+	first, err := in.AppendOnce(t.Context(), from("a"), key("24", "body"))
+	require.NoError(t, err)
+	require.NotEmpty(t, first, "the newest are kept")
+	first, err = in.AppendOnce(t.Context(), from("a"), key("0", "body"))
+	require.NoError(t, err)
+	require.Empty(t, first, "the oldest are not")
+	require.NoError(t, in.Close())
+}
+
+// TestKeysDoNotFillTheInbox: they have a bound of their own.
+func TestKeysDoNotFillTheInbox(t *testing.T) {
+	in := run(t, newPath(t), Options{KeyAge: time.Hour})
+	var all sync.WaitGroup
+	for s := range 64 {
+		all.Go(func() {
+			for i := range 100 {
+				if _, err := in.AppendOnce(t.Context(), from("a"), key(fmt.Sprintf("a-key-as-long-as-a-uuid-%d-%d", s, i), "body")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	var after int64
+	for range 6400 {
+		found, err := in.Next(t.Context(), after, 1)
+		require.NoError(t, err)
+		after = found[0].Seq
+		in.Remove(after)
+	}
+	require.Eventually(t, func() bool { s := in.Stats(); return s.Callbacks == 0 && s.Bytes < 600_000 }, 20*time.Second, 10*time.Millisecond, "%+v", in.Stats())
+	require.Equal(t, int64(6400), in.Stats().Keys)
+	require.NoError(t, in.Close())
+}
+
+// TestFileOfTheFirstVersion is opened, and goes on.
+func TestFileOfTheFirstVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	db, err := sqlite3.Open("file:" + path)
+	require.NoError(t, err)
+	require.NoError(t, db.Exec(`PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;`+schema1+`
+		INSERT INTO callbacks (id, sender, tag, trace, received, count, ids) VALUES ('01M7XTMHH0ZNF5RCJCKKWG2QAB', '', '', '', 1, 1, x'0105');
+		UPDATE depth SET callbacks = 1, ids = 1; PRAGMA user_version = 1`))
+	require.NoError(t, db.Close())
+	in := run(t, path, Options{KeyAge: time.Hour})
+	require.Equal(t, int64(1), in.Stats().Callbacks)
+	found, err := in.Next(t.Context(), 0, 10)
+	require.NoError(t, err)
+	require.Equal(t, []int64{5}, found[0].Objects)
+	_, err = in.AppendOnce(t.Context(), from("a"), key("k", "body"))
+	require.NoError(t, err)
+	require.NoError(t, in.Close())
+}

@@ -1,0 +1,117 @@
+// Package auth says who sent a request: by an API key, by a signature, or on the word of a gateway. The rules are one YAML file, --auth-file,
+// which may change while requests are served.
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"callback-service/internal/callback"
+)
+
+// Right is something that a sender may be allowed to do.
+type Right string
+
+// The rights that a sender's allow names; both are the default.
+const (
+	RightCallback Right = "callback" // post callbacks
+	RightRead     Right = "read"     // read objects, and the receipts of its own callbacks
+)
+
+// rights is a set of Rights.
+type rights uint8
+
+const everyRight = rights(1<<2 - 1)
+
+// bit is r as a set of one, or the empty set if there is no such right.
+func (r Right) bit() rights {
+	switch r {
+	case RightCallback:
+		return 1
+	case RightRead:
+		return 2
+	}
+	return 0
+}
+
+// Sender is who sends a request. The zero Sender may do nothing.
+type Sender struct {
+	Name  string
+	Admin bool // reads every sender's receipts, if it may read
+	allow rights
+}
+
+// May reports whether the sender has right.
+func (s Sender) May(right Right) bool { return s.allow&right.bit() != 0 }
+
+type senderKey struct{}
+
+// WithSender puts the request's sender into its context.
+func WithSender(ctx context.Context, s Sender) context.Context {
+	return context.WithValue(ctx, senderKey{}, s)
+}
+
+// FromContext is the request's sender; false where nobody asked who it is.
+func FromContext(ctx context.Context) (Sender, bool) {
+	s, ok := ctx.Value(senderKey{}).(Sender)
+	return s, ok
+}
+
+const hashPrefix = "sha256:"
+
+// HashKey is how a bearer key stands in the file: "sha256:" and the hex SHA-256 of its bytes. One round without salt is enough for a random
+// key, which nobody can guess, and not for a password that somebody made up.
+func HashKey(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return hashPrefix + hex.EncodeToString(sum[:])
+}
+
+// Authenticator holds the rules in force. It may be used from any goroutine.
+type Authenticator struct {
+	path  string
+	log   *slog.Logger
+	now   func() time.Time
+	rules atomic.Pointer[rules] // what it points to never changes: each request sees the old rules or the new ones, never a mixture
+
+	mu   sync.Mutex  // held while the file is read
+	read os.FileInfo // the file as it was last read, whether the rules were taken or refused; nil: it was not there
+	last os.FileInfo // the file as it was at the last poll
+}
+
+// Identify says who sent r. body is the raw body of a signed request, see Signed, and nil where there is none; r.Body is not read.
+//
+// Of the kinds of credentials that the rules know, the first that r carries decides: an API key, then signatures, then the gateway's header.
+// A wrong key is not made good by what comes after it; of several signatures one that is right is enough.
+//
+// Errors are *callback.Error with Unauthenticated. Their detail helps a sender to find its mistake, and says nothing of who the senders are.
+func (a *Authenticator) Identify(r *http.Request, body []byte) (Sender, error) {
+	in := a.rules.Load()
+	if key, ok := in.bearer(r.Header); ok {
+		return in.byKey(key)
+	}
+	if in.signed(r.Header) {
+		return in.bySignature(r.Header, body, a.now())
+	}
+	if in.gateway != nil {
+		if values := r.Header[in.gateway.header]; len(values) > 0 {
+			return in.byGateway(r.RemoteAddr, values)
+		}
+	}
+	return Sender{}, callback.Errorf(callback.Unauthenticated, "the request carries no credentials; this service takes %s", in.ways)
+}
+
+// Signed reports whether it is a signature that decides who sent r, and so whether Identify needs the body.
+func (a *Authenticator) Signed(r *http.Request) bool {
+	in := a.rules.Load()
+	if _, ok := in.bearer(r.Header); ok {
+		return false
+	}
+	return in.signed(r.Header)
+}

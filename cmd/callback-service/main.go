@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 	options := cfg.dispatch()
 	options.Logger, options.Metrics = log, metrics
-	dispatcher := dispatch.New(in, objects, db, options)
+	dispatcher := dispatch.New(in, in.Fresh(), in.Deferred(), objects, db, options)
 	expirer := expire.New(db, expire.Options{
 		ObjectTTL: cfg.Object.TTL, Logger: log, OnExpired: expired(metrics), OnError: func(error) { metrics.ExpireErrors.Inc() },
 	})

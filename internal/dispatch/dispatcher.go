@@ -19,13 +19,16 @@ import (
 	"callback-service/internal/telemetry"
 )
 
-// Inbox is where callbacks wait. Next and NextDeferred wait for at least one callback after seq and hand out whole callbacks, of about maxIDs
-// ids; Remove and Defer return at once and are repeated inside until they are durable.
+// Inbox is where callbacks wait. Remove and Defer return at once and are repeated inside until they are durable.
 type Inbox interface {
-	Next(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error)
-	NextDeferred(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error)
 	Remove(seqs ...int64)
 	Defer(c *callback.Callback)
+}
+
+// Feed is one of the two ways out of the inbox. Next waits for at least one callback and hands out whole callbacks, of about maxIDs ids, each
+// once for as long as we run, and the senders' in turn.
+type Feed interface {
+	Next(ctx context.Context, maxIDs int) ([]callback.Callback, error)
 }
 
 // Source fetches one object. It may be called from any goroutine. Errors are callback.ErrMissing, *callback.FetchError, or ctx's.
@@ -106,16 +109,16 @@ type Dispatcher struct {
 	active map[string]*entry // by callback id: who has ids with the loop. Entries' committed counts change under mu only
 }
 
-// New prepares a dispatcher; Run does the work. o must be valid.
-func New(inbox Inbox, source Source, store Store, o Options) *Dispatcher {
+// New prepares a dispatcher; Run does the work. fresh are the callbacks that were never deferred, again those that were. o must be valid.
+func New(inbox Inbox, fresh, again Feed, source Source, store Store, o Options) *Dispatcher {
 	d := &Dispatcher{
 		Options: o, inbox: inbox, source: source, store: store,
 		jobs: make(chan *task, maxWorkers), results: make(chan result, maxWorkers),
 		batches: make(chan []*outcome, 1), written: make(chan written, 1), panics: make(chan error, 3),
 		window: newWindow(o.Window), active: map[string]*entry{},
 	}
-	d.lanes[fresh] = newLane(inbox.Next)
-	d.lanes[deferred] = newLane(inbox.NextDeferred)
+	d.lanes[laneFresh] = newLane(fresh)
+	d.lanes[laneDeferred] = newLane(again)
 	return d
 }
 
@@ -152,10 +155,10 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		case r := <-d.results:
 			d.settle(r)
 			d.settleMore()
-		case l := <-d.lanes[fresh].fed:
-			d.lanes[fresh].take(l)
-		case l := <-d.lanes[deferred].fed:
-			d.lanes[deferred].take(l)
+		case l := <-d.lanes[laneFresh].fed:
+			d.lanes[laneFresh].take(l)
+		case l := <-d.lanes[laneDeferred].fed:
+			d.lanes[laneDeferred].take(l)
 		case w := <-d.written:
 			d.account(w)
 		case <-timer.C:

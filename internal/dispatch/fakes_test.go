@@ -48,12 +48,19 @@ func (m *memory) append(c callback.Callback) string {
 
 func (m *memory) post(ids ...int64) string { return m.append(callback.Callback{Objects: ids}) }
 
-func (m *memory) Next(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error) {
-	return m.next(ctx, after, maxIDs, false)
+// memoryFeed is one lane of it.
+type memoryFeed struct {
+	*memory
+	deferred bool
+	after    int64
 }
 
-func (m *memory) NextDeferred(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error) {
-	return m.next(ctx, after, maxIDs, true)
+func (f *memoryFeed) Next(ctx context.Context, maxIDs int) ([]callback.Callback, error) {
+	found, err := f.next(ctx, f.after, maxIDs, f.deferred)
+	if len(found) > 0 {
+		f.after = found[len(found)-1].Seq
+	}
+	return found, err
 }
 
 func (m *memory) next(ctx context.Context, after int64, maxIDs int, deferred bool) ([]callback.Callback, error) {
@@ -198,7 +205,7 @@ func start(t *testing.T, source Source, o Options) *rig {
 	t.Helper()
 	r := &rig{inbox: newMemory(), store: newBooks()}
 	r.inbox.written = r.store.done
-	r.Dispatcher = New(r.inbox, source, r.store, o)
+	r.Dispatcher = New(r.inbox, &memoryFeed{memory: r.inbox}, &memoryFeed{memory: r.inbox, deferred: true}, source, r.store, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }() // ends with stop

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	fresh    = iota // the lane of callbacks that were never deferred
-	deferred        // the lane of those that were
+	laneFresh    = iota // of the callbacks that were never deferred
+	laneDeferred        // of those that were
 
 	askAtMost = 4096 // ids read from the inbox at once
 	readPause = time.Second
@@ -18,20 +18,19 @@ const (
 
 // lane is one of the two ways out of the inbox. The loop asks, a feeder reads.
 type lane struct {
-	read  func(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error)
+	feed  Feed
 	asks  chan int                 // capacity 1: at most one question is open
 	fed   chan []callback.Callback // capacity 1: at most one answer is
 	asked bool
 	ahead []*entry // read, and not wholly admitted
 }
 
-func newLane(read func(context.Context, int64, int) ([]callback.Callback, error)) *lane {
-	return &lane{read: read, asks: make(chan int, 1), fed: make(chan []callback.Callback, 1)}
+func newLane(feed Feed) *lane {
+	return &lane{feed: feed, asks: make(chan int, 1), fed: make(chan []callback.Callback, 1)}
 }
 
-// feed reads for the loop until ctx ends. It goes on from the last callback it read, so that each comes once for as long as we run.
+// feed reads for the loop until ctx ends.
 func (d *Dispatcher) feed(ctx context.Context, l *lane) {
-	var after int64
 	for {
 		var ids int
 		select {
@@ -39,7 +38,7 @@ func (d *Dispatcher) feed(ctx context.Context, l *lane) {
 		case <-ctx.Done():
 			return
 		}
-		found, err := l.read(ctx, after, ids)
+		found, err := l.feed.Next(ctx, ids)
 		for err != nil {
 			if ctx.Err() != nil {
 				return
@@ -48,9 +47,8 @@ func (d *Dispatcher) feed(ctx context.Context, l *lane) {
 			if !pause(ctx, readPause) {
 				return
 			}
-			found, err = l.read(ctx, after, ids)
+			found, err = l.feed.Next(ctx, ids)
 		}
-		after = found[len(found)-1].Seq
 		l.fed <- found
 	}
 }
@@ -91,8 +89,8 @@ func (l *lane) head() *entry {
 // starves the other.
 func (d *Dispatcher) admit(now time.Time) {
 	d.window.wake(now)
-	d.fill(d.lanes[deferred], func() bool { return d.window.room() > 0 && d.window.backingRoom() > 0 }, now)
-	d.fill(d.lanes[fresh], func() bool { return d.window.room() > 0 }, now)
+	d.fill(d.lanes[laneDeferred], func() bool { return d.window.room() > 0 && d.window.backingRoom() > 0 }, now)
+	d.fill(d.lanes[laneFresh], func() bool { return d.window.room() > 0 }, now)
 	d.Metrics.WindowInUse.Set(float64(d.window.inUse))
 }
 

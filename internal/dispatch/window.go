@@ -85,6 +85,7 @@ type task struct {
 	serving  []pair // whom the fetch in flight serves; the worker may read it
 	failures int    // in a row, for the backoff
 	due      time.Time
+	queued   int  // changes whenever it is put in line or taken out: see place
 	probe    bool // the fetch in flight asks whether the source is back
 }
 
@@ -94,8 +95,8 @@ type window struct {
 	inUse   int
 	backing int // pairs of tasks that failed and wait for another try: at most half of size
 	tasks   map[int64]*task
-	fresh   queue // tasks to fetch that did not fail yet
-	again   queue // tasks to fetch that did
+	fresh   turns // tasks to fetch that did not fail yet
+	again   turns // tasks to fetch that did
 	turn    bool  // whose turn it is
 	waiting waitHeap
 }
@@ -124,6 +125,9 @@ func (w *window) add(id int64, p pair) (t *task, joined bool) {
 	}
 	joined = len(t.pairs) > 0
 	t.pairs = append(t.pairs, p)
+	if ok && t.state == ready { // so that it comes at the turn of whoever is first
+		w.queueOf(t).join(t, p.of.cb.Sender)
+	}
 	if t.isBacking() {
 		w.backing++
 	}
@@ -135,11 +139,14 @@ func (t *task) isBacking() bool { return t.state != flying && t.failures > 0 }
 
 func (w *window) enqueue(t *task) {
 	t.state = ready
+	w.queueOf(t).push(t)
+}
+
+func (w *window) queueOf(t *task) *turns {
 	if t.failures == 0 {
-		w.fresh.push(t)
-	} else {
-		w.again.push(t)
+		return &w.fresh
 	}
+	return &w.again
 }
 
 // backOff has t wait until due for another try.
@@ -150,13 +157,13 @@ func (w *window) backOff(t *task, due time.Time) {
 }
 
 // ready is the number of tasks that wait for a worker.
-func (w *window) ready() int { return w.fresh.len() + w.again.len() }
+func (w *window) ready() int { return w.fresh.ready + w.again.ready }
 
 // pick takes the next task, from both queues in turn, so that neither new ids nor repeats starve. A probe takes a new id if there is one:
 // ids that fail for a reason of their own would say for ever that the source is down.
 func (w *window) pick(probe bool) *task {
 	w.turn = !w.turn
-	if w.again.len() == 0 || w.fresh.len() > 0 && (probe || w.turn) {
+	if w.again.ready == 0 || w.fresh.ready > 0 && (probe || w.turn) {
 		return w.fresh.pop()
 	}
 	return w.again.pop()
@@ -209,29 +216,5 @@ func (h *waitHeap) Pop() any {
 	t := old[len(old)-1]
 	old[len(old)-1] = nil
 	*h = old[:len(old)-1]
-	return t
-}
-
-// queue is first in, first out.
-type queue struct {
-	items []*task
-	head  int
-}
-
-func (q *queue) len() int { return len(q.items) - q.head }
-
-func (q *queue) push(t *task) {
-	if q.head > 64 && q.head > len(q.items)/2 {
-		n := copy(q.items, q.items[q.head:])
-		clear(q.items[n:])
-		q.items, q.head = q.items[:n], 0
-	}
-	q.items = append(q.items, t)
-}
-
-func (q *queue) pop() *task {
-	t := q.items[q.head]
-	q.items[q.head] = nil
-	q.head++
 	return t
 }

@@ -71,7 +71,7 @@ func BenchmarkOpen(b *testing.B) {
 	for b.Loop() {
 		in := run(b, path, Options{})
 		require.NoError(b, in.Ready())
-		first, err := in.Next(context.Background(), 0, 1000)
+		first, err := in.Fresh().Next(context.Background(), 1000)
 		require.NoError(b, err)
 		require.NotEmpty(b, first)
 		b.StopTimer()

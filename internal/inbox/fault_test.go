@@ -81,7 +81,7 @@ func TestNoAcknowledgementWithoutFsync(t *testing.T) {
 	in = run(t, path, Options{})
 	defer func() { require.NoError(t, in.Close()) }()
 	seen := map[int64]bool{}
-	found, err := in.Next(t.Context(), 0, 100)
+	found, err := in.Fresh().Next(t.Context(), 100)
 	require.NoError(t, err)
 	for _, c := range found {
 		seen[c.Objects[0]] = true
@@ -96,7 +96,7 @@ func TestFailedRemovalIsRepeated(t *testing.T) {
 	in := run(t, newPath(t), Options{vfs: t.Name()})
 	defer func() { require.NoError(t, in.Close()) }()
 	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
-	found, err := in.Next(t.Context(), 0, 1)
+	found, err := in.Fresh().Next(t.Context(), 1)
 	require.NoError(t, err)
 	disk.failing.Store(true)
 	in.Remove(found[0].Seq)

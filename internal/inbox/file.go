@@ -37,8 +37,10 @@ CREATE TABLE depth (callbacks INTEGER NOT NULL, ids INTEGER NOT NULL, probes INT
 INSERT INTO depth VALUES (0, 0, 0);
 `
 
-// schema2 remembers what senders call their requests. Its totals are kept for the same reason as the others.
+// schema2 lets the senders' callbacks be read in turn, and remembers what senders call their requests. Its totals are kept for the same reason as the others.
 const schema2 = `
+CREATE INDEX callbacks_turns ON callbacks (sender, seq) WHERE progress IS NULL;
+CREATE INDEX callbacks_deferred_turns ON callbacks (sender, seq) WHERE progress IS NOT NULL;
 CREATE TABLE keys (
 	sender TEXT    NOT NULL,
 	key    TEXT    NOT NULL,

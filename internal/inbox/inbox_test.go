@@ -27,9 +27,14 @@ func newPath(t testing.TB) string { return filepath.Join(t.TempDir(), "data", "i
 func TestContract(t *testing.T) {
 	inboxtest.Run(t, func(t *testing.T) inboxtest.Open {
 		path := newPath(t)
-		return func(t *testing.T) inboxtest.Engine { return run(t, path, Options{}) }
+		return func(t *testing.T) inboxtest.Engine { return engine{run(t, path, Options{})} }
 	})
 }
+
+type engine struct{ *Inbox }
+
+func (e engine) Fresh() inboxtest.Feed    { return e.Inbox.Fresh() }
+func (e engine) Deferred() inboxtest.Feed { return e.Inbox.Deferred() }
 
 func TestSecondProcessIsRefused(t *testing.T) {
 	path := newPath(t)
@@ -84,12 +89,11 @@ func TestFullInboxRefusesAndRecovers(t *testing.T) {
 	}
 	require.Error(t, in.Ready())
 
-	var after int64
+	feed := in.Fresh()
 	for range accepted {
-		found, err := in.Next(t.Context(), after, 1)
+		found, err := feed.Next(t.Context(), 1)
 		require.NoError(t, err)
-		after = found[0].Seq
-		in.Remove(after)
+		in.Remove(found[0].Seq)
 	}
 	require.Eventually(t, func() bool { return in.Ready() == nil }, 10*time.Second, time.Millisecond)
 	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
@@ -114,12 +118,11 @@ func TestFileShrinksOnceDrained(t *testing.T) {
 		})
 	}
 	group.Wait()
-	var after int64
+	feed := in.Fresh()
 	for range 64 * 40 {
-		found, err := in.Next(t.Context(), after, 1)
+		found, err := feed.Next(t.Context(), 1)
 		require.NoError(t, err)
-		after = found[0].Seq
-		in.Remove(after)
+		in.Remove(found[0].Seq)
 	}
 	small := func() bool {
 		var size int64
@@ -149,7 +152,7 @@ func TestDiskReserve(t *testing.T) {
 
 	free.Store(1 << 20)
 	require.Eventually(t, func() bool { return in.Ready() != nil }, 10*time.Second, time.Millisecond)
-	found, err := in.Next(t.Context(), 0, 1)
+	found, err := in.Fresh().Next(t.Context(), 1)
 	require.NoError(t, err)
 	in.Remove(found[0].Seq) // removals go on: they are the way out
 	require.Eventually(t, func() bool { return in.Stats().Callbacks == 0 }, 10*time.Second, time.Millisecond)
@@ -168,7 +171,7 @@ func TestBrokenRowIsSetAside(t *testing.T) {
 
 	var aside atomic.Int64
 	in = run(t, path, Options{OnSetAside: func() { aside.Add(1) }})
-	found, err := in.Next(t.Context(), 0, 10)
+	found, err := in.Fresh().Next(t.Context(), 10)
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 	require.Equal(t, []int64{2}, found[0].Objects)
@@ -195,7 +198,7 @@ func TestTotalsSurviveARestart(t *testing.T) {
 	for range 10 {
 		require.NoError(t, in.Append(t.Context(), inboxtest.New(1, 2, 3)))
 	}
-	found, err := in.Next(t.Context(), 0, 1)
+	found, err := in.Fresh().Next(t.Context(), 1)
 	require.NoError(t, err)
 	in.Remove(found[0].Seq, found[0].Seq) // a repeated removal counts once
 	require.NoError(t, in.Close())

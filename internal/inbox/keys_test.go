@@ -130,12 +130,11 @@ func TestKeysDoNotFillTheInbox(t *testing.T) {
 		})
 	}
 	all.Wait()
-	var after int64
+	feed := in.Fresh()
 	for range 6400 {
-		found, err := in.Next(t.Context(), after, 1)
+		found, err := feed.Next(t.Context(), 1)
 		require.NoError(t, err)
-		after = found[0].Seq
-		in.Remove(after)
+		in.Remove(found[0].Seq)
 	}
 	require.Eventually(t, func() bool { s := in.Stats(); return s.Callbacks == 0 && s.Bytes < 600_000 }, 20*time.Second, 10*time.Millisecond, "%+v", in.Stats())
 	require.Equal(t, int64(6400), in.Stats().Keys)
@@ -153,7 +152,7 @@ func TestFileOfTheFirstVersion(t *testing.T) {
 	require.NoError(t, db.Close())
 	in := run(t, path, Options{KeyAge: time.Hour})
 	require.Equal(t, int64(1), in.Stats().Callbacks)
-	found, err := in.Next(t.Context(), 0, 10)
+	found, err := in.Fresh().Next(t.Context(), 10)
 	require.NoError(t, err)
 	require.Equal(t, []int64{5}, found[0].Objects)
 	_, err = in.AppendOnce(t.Context(), from("a"), key("k", "body"))

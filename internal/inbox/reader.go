@@ -1,9 +1,7 @@
 package inbox
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -14,9 +12,10 @@ import (
 
 // reader is one read connection. Each use is one short transaction, for a long one would keep the WAL from being checkpointed.
 type reader struct {
-	mu                              sync.Mutex
-	db                              *sqlite3.Conn // nil while the file is closed
-	fresh, deferred, lookup, oldest *sqlite3.Stmt
+	mu             sync.Mutex
+	db             *sqlite3.Conn // nil while the file is closed
+	lanes          [2]laneStatements
+	lookup, oldest *sqlite3.Stmt
 }
 
 // readers keeps the dispatcher's reading apart from that of requests.
@@ -41,8 +40,7 @@ func (r *reader) open(path, vfs string) error {
 		failed = errors.Join(failed, err)
 		return s
 	}
-	fresh := statement(`SELECT seq, ` + columns + ` FROM callbacks WHERE seq > ? AND progress IS NULL ORDER BY seq`)
-	deferred := statement(`SELECT seq, ` + columns + ` FROM callbacks WHERE seq > ? AND progress IS NOT NULL ORDER BY seq`)
+	lanes := laneStatementsOf(statement)
 	lookup := statement(`SELECT seq, ` + columns + ` FROM callbacks WHERE id = ?`)
 	oldest := statement(`SELECT received FROM callbacks ORDER BY seq LIMIT 1`)
 	if failed != nil {
@@ -50,7 +48,7 @@ func (r *reader) open(path, vfs string) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.db, r.fresh, r.deferred, r.lookup, r.oldest = db, fresh, deferred, lookup, oldest
+	r.db, r.lanes, r.lookup, r.oldest = db, lanes, lookup, oldest
 	return nil
 }
 
@@ -66,69 +64,6 @@ func (r *reader) close() error {
 }
 
 var errClosed = errors.New("the inbox's file is closed")
-
-// Next returns, in their order, the callbacks after seq that were never deferred, until their ids add up to maxIDs or just over; at least
-// one: it waits until there is one. Each call that goes on from the last Seq of the one before sees every callback once. A row that cannot be
-// decoded is set aside. It returns ctx's error when that ends, else an error of the disk; the call may be repeated.
-func (in *Inbox) Next(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error) {
-	return in.next(ctx, func(r *reader) *sqlite3.Stmt { return r.fresh }, after, maxIDs)
-}
-
-// NextDeferred is Next for the callbacks that were deferred.
-func (in *Inbox) NextDeferred(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error) {
-	return in.next(ctx, func(r *reader) *sqlite3.Stmt { return r.deferred }, after, maxIDs)
-}
-
-func (in *Inbox) next(ctx context.Context, lane func(*reader) *sqlite3.Stmt, after int64, maxIDs int) ([]callback.Callback, error) {
-	for {
-		in.mu.Lock()
-		arrived := in.arrived // before the look, so that nothing arrives unseen between look and wait
-		in.mu.Unlock()
-		found, last, err := in.read(lane, after, maxIDs)
-		if err != nil || len(found) > 0 {
-			return found, err
-		}
-		if last > after { // all that was there has been set aside
-			after = last
-			continue
-		}
-		select {
-		case <-arrived:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// read is one short transaction. last is the highest Seq that it saw, decoded or not.
-func (in *Inbox) read(lane func(*reader) *sqlite3.Stmt, after int64, maxIDs int) (found []callback.Callback, last int64, err error) {
-	r := &in.readers.dispatch
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.db == nil {
-		return nil, after, errClosed
-	}
-	rows := lane(r)
-	if err := rows.BindInt64(1, after); err != nil {
-		return nil, after, err
-	}
-	last = after
-	for total := 0; total < maxIDs && rows.Step(); {
-		seq, row := scan(rows)
-		last = seq
-		c, err := row.decode(seq)
-		if err != nil {
-			in.spoiled(seq, row.id, err)
-			continue
-		}
-		found = append(found, c)
-		total += max(1, len(c.Objects))
-	}
-	if err := rows.Reset(); err != nil {
-		return nil, after, fmt.Errorf("read the inbox %s: %w", in.path, err)
-	}
-	return found, last, nil
-}
 
 // spoiled has a row set aside that cannot be decoded.
 func (in *Inbox) spoiled(seq int64, id string, err error) {

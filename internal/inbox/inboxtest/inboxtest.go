@@ -4,6 +4,7 @@ package inboxtest
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -16,12 +17,17 @@ import (
 // Engine is an inbox as the rest of the service sees it.
 type Engine interface {
 	Append(ctx context.Context, c *callback.Callback) error
-	Next(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error)
-	NextDeferred(ctx context.Context, after int64, maxIDs int) ([]callback.Callback, error)
+	Fresh() Feed
+	Deferred() Feed
 	Lookup(id string) (callback.Callback, error)
 	Remove(seqs ...int64)
 	Defer(c *callback.Callback)
 	Close() error
+}
+
+// Feed hands out each callback of a lane once, the senders in turn.
+type Feed interface {
+	Next(ctx context.Context, maxIDs int) ([]callback.Callback, error)
 }
 
 // Open returns an engine, running, on the state that the last one which this function returned left when it was closed, or nothing at first.
@@ -51,6 +57,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Open) {
 		"lookup sees what waits":                         lookupSeesWaiting,
 		"next waits for an arrival":                      nextWaits,
 		"next hands out bounded parts":                   nextIsBounded,
+		"senders have their turns":                       sendersHaveTurns,
+		"every callback comes once":                      everyCallbackOnce,
 		"senders at once":                                sendersAtOnce,
 		"nothing is accepted after close":                closedAcceptsNothing,
 	} {
@@ -116,7 +124,7 @@ func deferredHasItsLane(t *testing.T, open Open) {
 	in.Defer(&c)
 	early.Objects, early.Attempts, early.Done = c.Objects, c.Attempts, c.Done
 
-	found, err := in.NextDeferred(t.Context(), 0, 1000) // waits for the commit
+	found, err := in.Deferred().Next(t.Context(), 1000) // waits for the commit
 	require.NoError(t, err)
 	equal(t, []*callback.Callback{early}, found)
 	require.Greater(t, found[0].Seq, before)
@@ -128,7 +136,7 @@ func deferredHasItsLane(t *testing.T, open Open) {
 
 	in = open(t)
 	defer closed(t, in)
-	again, err := in.NextDeferred(t.Context(), 0, 1000)
+	again, err := in.Deferred().Next(t.Context(), 1000)
 	require.NoError(t, err)
 	require.Len(t, again, 1)
 	require.Equal(t, []uint8{6}, again[0].Attempts)
@@ -154,12 +162,12 @@ func nextWaits(t *testing.T, open Open) {
 	defer closed(t, in)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := in.Next(ctx, 0, 1)
+	_, err := in.Fresh().Next(ctx, 1)
 	require.ErrorIs(t, err, context.Canceled)
 
 	got := make(chan []callback.Callback)
 	go func() { // ends with the one callback that the next line appends
-		found, _ := in.Next(t.Context(), 0, 1)
+		found, _ := in.Fresh().Next(t.Context(), 1)
 		got <- found
 	}()
 	c := New(1)
@@ -174,15 +182,102 @@ func nextIsBounded(t *testing.T, open Open) {
 		require.NoError(t, in.Append(t.Context(), New(10*i, 10*i+1)))
 	}
 	require.NoError(t, in.Append(t.Context(), New()))
-	var after int64
+	feed := in.Fresh()
 	var sizes []int
 	for total := 0; total < 6; {
-		found, err := in.Next(t.Context(), after, 3)
+		found, err := feed.Next(t.Context(), 3)
 		require.NoError(t, err)
 		sizes = append(sizes, len(found))
-		total, after = total+len(found), found[len(found)-1].Seq
+		total += len(found)
 	}
 	require.Equal(t, []int{2, 2, 2}, sizes)
+}
+
+func from(sender string, ids int64) *callback.Callback {
+	objects := make([]int64, ids)
+	for i := range objects {
+		objects[i] = int64(i)
+	}
+	c := New(objects...)
+	c.Sender = sender
+	return c
+}
+
+func sendersHaveTurns(t *testing.T, open Open) {
+	in := open(t)
+	defer closed(t, in)
+	for range 300 {
+		require.NoError(t, in.Append(t.Context(), from("flood", 100)))
+	}
+	require.NoError(t, in.Append(t.Context(), from("large", 1000)))
+	require.NoError(t, in.Append(t.Context(), from("large", 1000)))
+	for range 10 {
+		require.NoError(t, in.Append(t.Context(), from("small", 5)))
+	}
+	feed := in.Fresh()
+	before := map[string]int{} // ids of others that came before a sender's last
+	last := map[string]int{"large": 2, "small": 10}
+	total := 0
+	for len(last) > 0 {
+		found, err := feed.Next(t.Context(), 50)
+		require.NoError(t, err)
+		for _, c := range found {
+			total += len(c.Objects)
+			if c.Sender == "flood" {
+				continue
+			}
+			if last[c.Sender]--; last[c.Sender] == 0 {
+				delete(last, c.Sender)
+				before[c.Sender] = total
+			}
+		}
+	}
+	require.LessOrEqual(t, before["small"], 1500, "ten small ones wait for no more than a round or two")
+	require.LessOrEqual(t, before["large"], 4500, "a thousand ids are ten turns, not one")
+}
+
+// everyCallbackOnce: whatever comes while others are handed out, and whatever its size, each is handed out once, in its sender's order.
+func everyCallbackOnce(t *testing.T, open Open) {
+	in := open(t)
+	defer closed(t, in)
+	random := rand.New(rand.NewPCG(1, 2))
+	feed, deferred := in.Fresh(), in.Deferred()
+	var posted, again int
+	lastSeq := map[string]int64{}
+	got, gotAgain := map[string]bool{}, map[string]bool{}
+	for round := 0; len(got) < 500 || len(gotAgain) < again; round++ {
+		for range random.IntN(20) {
+			if posted < 500 {
+				require.NoError(t, in.Append(t.Context(), from(fmt.Sprint(random.IntN(5)), random.Int64N(250))))
+				posted++
+			}
+		}
+		if posted > len(got) {
+			found, err := feed.Next(t.Context(), 1+random.IntN(400))
+			require.NoError(t, err)
+			for _, c := range found {
+				require.False(t, got[c.ID], "it came twice")
+				require.Greater(t, c.Seq, lastSeq[c.Sender])
+				got[c.ID], lastSeq[c.Sender] = true, c.Seq
+				if random.IntN(3) > 0 {
+					in.Remove(c.Seq)
+				} else if len(c.Objects) > 0 {
+					c.Attempts = make([]uint8, len(c.Objects))
+					in.Defer(&c)
+					again++
+				}
+			}
+		}
+		if again > len(gotAgain) {
+			found, err := deferred.Next(t.Context(), 1+random.IntN(400))
+			require.NoError(t, err)
+			for _, c := range found {
+				require.False(t, gotAgain[c.ID], "it came twice")
+				gotAgain[c.ID] = true
+				in.Remove(c.Seq)
+			}
+		}
+	}
 }
 
 func sendersAtOnce(t *testing.T, open Open) {
@@ -227,12 +322,9 @@ func all(t *testing.T, in Engine) []callback.Callback {
 	sentinel := New(1 << 50)
 	require.NoError(t, in.Append(t.Context(), sentinel))
 	var found []callback.Callback
+	feed := in.Fresh()
 	for {
-		var after int64
-		if len(found) > 0 {
-			after = found[len(found)-1].Seq
-		}
-		more, err := in.Next(t.Context(), after, 1000)
+		more, err := feed.Next(t.Context(), 1000)
 		require.NoError(t, err)
 		for i := range more {
 			if more[i].ID == sentinel.ID {

@@ -31,6 +31,9 @@ type config struct {
 		MaxIDs          int           `conf:"flag:web-max-ids,env:WEB_MAX_IDS,default:1000,help:ids in a callback; above: 422"`
 		MaxInFlight     int64         `conf:"default:4096,help:requests at once; above: 503 overloaded"`
 	}
+	Auth struct {
+		File string `conf:"help:YAML file of senders and their credentials; empty: everybody may post and read. Read again when it changes"`
+	}
 	Source struct {
 		URL     string        `conf:"mask,help:the object source (http://localhost:9010 by default); objects are fetched from {url}/objects/{id}"`
 		Timeout time.Duration `conf:"default:5s,help:longest time of one fetch"`

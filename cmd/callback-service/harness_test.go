@@ -224,7 +224,8 @@ func (s *service) metric(series string) float64 {
 // objectSource answers for every id, and remembers who asked.
 type objectSource struct {
 	*httptest.Server
-	hang   atomic.Bool // hold every request until its client leaves
+	hang   atomic.Bool  // hold every request until its client leaves
+	slow   atomic.Int64 // time.Duration of an answer
 	status atomic.Int64
 	mu     sync.Mutex
 	hits   map[int64]int
@@ -247,6 +248,7 @@ func newSource(t *testing.T) *objectSource {
 			<-r.Context().Done()
 			return
 		}
+		time.Sleep(time.Duration(s.slow.Load())) // a slow source is what it stands for
 		if status := s.status.Load(); status != 0 {
 			w.WriteHeader(int(status))
 			return

@@ -281,6 +281,32 @@ func TestReplicas(t *testing.T) {
 	})
 }
 
+// TestFairness: one sender floods a million ids, at a source that would take hours for them, and another's single callback is done in seconds.
+func TestFairness(t *testing.T) {
+	source := newSource(t)
+	source.slow.Store(int64(50 * time.Millisecond))
+	dir := t.TempDir()
+	file := filepath.Join(dir, "senders.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("gateway: {header: X-User-ID, trusted: [127.0.0.0/8]}"), 0o600))
+	s := start(t, dir, "--source-url="+source.URL, "--auth-file="+file, "--pool-workers=8", "--object-ttl=1h")
+	ids := make([]string, 1000)
+	for i := range int64(1000) {
+		for j := range ids {
+			ids[j] = fmt.Sprint(1000*i + int64(j))
+		}
+		status, _, answer := s.ask(http.MethodPost, "/callback", `{"object_ids":[`+strings.Join(ids, ",")+`]}`, "X-User-ID", "flood")
+		require.Equal(t, http.StatusAccepted, status, answer)
+	}
+	status, location, answer := s.ask(http.MethodPost, "/callback", `{"object_ids":[2000000,2000001]}`, "X-User-ID", "small")
+	require.Equal(t, http.StatusAccepted, status, answer)
+	s.eventually("the small one is done", func() bool {
+		_, _, answer := s.ask(http.MethodGet, location, "", "X-User-ID", "small")
+		return strings.Contains(answer, `"done"`)
+	})
+	require.Greater(t, s.metric("callback_inbox_depth"), 900.0, "the flood is not over")
+	require.NoError(t, s.stop())
+}
+
 // TestLoadWithACrash lets client-service judge: hard traffic, a kill -9 and a restart on the same port in the middle, and nothing lost.
 func TestLoadWithACrash(t *testing.T) {
 	onDatabases(t, func(t *testing.T, dir, database string) {

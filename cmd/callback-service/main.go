@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"callback-service/internal/auth"
 	"callback-service/internal/dispatch"
 	"callback-service/internal/expire"
 	"callback-service/internal/handlers"
@@ -88,7 +89,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		Public:   []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
 		Operator: []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
 	}
-	return serve(ctx, &cfg, log, stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api})
+	s := stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api}
+	if cfg.Auth.File != "" {
+		if s.senders, err = auth.Open(cfg.Auth.File, log); err != nil {
+			return err
+		}
+		api.Around.Public = append(api.Around.Public, middleware.Identify(s.senders, cfg.Web.MaxBody, api.Reject))
+	} else if !loopback(cfg.Web.Address) {
+		log.Warn("anybody who reaches the public listener may post and read; --auth-file says who may", "address", cfg.Web.Address)
+	}
+	return serve(ctx, &cfg, log, s)
 }
 
 // tuneMemory trades memory for time, within a limit, unless the environment says otherwise. Callbacks make much short-lived garbage.

@@ -41,7 +41,7 @@ func TestHelpAndVersion(t *testing.T) {
 	for _, flag := range []string{
 		"--web-address", "--web-debug", "--web-debug-token", "--web-read-timeout", "--web-write-timeout", "--web-shutdown-timeout", "--web-max-body",
 		"--web-max-ids", "--web-max-in-flight", "--source-url", "--source-timeout", "--source-max-body", "--source-header", "--source-ca",
-		"--inbox-url", "--inbox-max-bytes", "--inbox-dedupe", "--inbox-dedupe-max", "--pool-workers", "--pool-window", "--pool-max-attempts", "--database-url", "--receipt-ttl",
+		"--inbox-url", "--inbox-max-bytes", "--inbox-dedupe", "--inbox-dedupe-max", "--auth-file", "--pool-workers", "--pool-window", "--pool-max-attempts", "--database-url", "--receipt-ttl",
 		"--object-ttl", "--object-keep", "--trace-url", "--trace-service", "--trace-probability", "--log-level", "--log-format",
 	} {
 		require.Regexp(t, flag+`[ /]`, out)
@@ -76,6 +76,8 @@ func TestBadStart(t *testing.T) {
 		{"--database-url=sqlite:" + file + "/objects.db", file},
 		{"--pool-workers=0", "--pool-workers"},
 		{"--pool-max-attempts=x", "x"},
+		{"--auth-file=" + file, "--auth-file"},
+		{"--inbox-dedupe=-1h", "--inbox-dedupe"},
 		{"--object-ttl=0s", "--object-ttl"},
 		{"--object-keep=some", "--object-keep"},
 		{"--receipt-ttl=-1s", "--receipt-ttl"},

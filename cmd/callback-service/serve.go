@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"callback-service/internal/auth"
 	"callback-service/internal/dispatch"
 	"callback-service/internal/expire"
 	"callback-service/internal/handlers"
@@ -29,6 +30,7 @@ type stages struct {
 	dispatcher *dispatch.Dispatcher
 	expirer    *expire.Expirer
 	api        *handlers.API
+	senders    *auth.Authenticator // nil: nobody asks who sends
 }
 
 // serve runs the stages until ctx ends, or until one of the goroutines dies that there is only one of: then it returns that error, and the
@@ -53,6 +55,9 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 			work.Go(func() { fatal <- guarded("expirer", working, s.expirer.Run) })
 		}
 	})
+	if s.senders != nil {
+		work.Go(func() { fatal <- guarded("authenticator", working, s.senders.Run) })
+	}
 	await(ctx, migrated)
 
 	public, err := listen("--web-address", cfg.Web.Address, &http.Server{

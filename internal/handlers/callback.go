@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"strconv"
@@ -36,8 +34,8 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 	}
 	c := callback.Callback{
 		ID: callback.NewID(received), Tag: posted.Tag, Objects: posted.Objects,
-		Received: received.UTC().Truncate(time.Microsecond),
-		Trace:    telemetry.Current(r.Context()).Traceparent(),
+		Sender: sender(r).Name, Received: received.UTC().Truncate(time.Microsecond),
+		Trace: telemetry.Current(r.Context()).Traceparent(),
 	}
 	ctx, span := telemetry.StartSpan(r.Context(), "inbox append")
 	first, err := a.append(ctx, &c, key)
@@ -111,11 +109,6 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) (p callback.Posted, k
 	if err := jsonOnly(r.Header); err != nil {
 		return p, k, err
 	}
-	tooLarge := callback.Errorf(callback.BodyTooLarge, "the body is over %d bytes (--web-max-body)", a.MaxBody)
-	if r.ContentLength > a.MaxBody {
-		w.Header().Set("Connection", "close")
-		return p, k, tooLarge
-	}
 	buffer := bodies.Get().(*bytes.Buffer)
 	defer func() {
 		if buffer.Cap() <= keepBody {
@@ -123,15 +116,8 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) (p callback.Posted, k
 			bodies.Put(buffer)
 		}
 	}()
-	_, err = buffer.ReadFrom(http.MaxBytesReader(w, r.Body, a.MaxBody))
-	var over *http.MaxBytesError
-	switch {
-	case errors.As(err, &over):
-		return p, k, tooLarge
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return p, k, callback.Errorf(callback.InvalidJSON, "the body ended before its Content-Length")
-	case err != nil:
-		return p, k, callback.Errorf(callback.InvalidJSON, "the body could not be read to its end, or not in time")
+	if err = web.ReadBody(w, r, buffer, a.MaxBody); err != nil {
+		return p, k, err
 	}
 	if k, err = key(r.Header, buffer.Bytes()); err != nil {
 		return p, k, err

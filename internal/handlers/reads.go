@@ -29,6 +29,9 @@ func (a *API) receipt(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	receipt, err := a.find(r, id)
+	if reader := sender(r); err == nil && !reader.Admin && reader.Name != receipt.Sender {
+		err = callback.Errorf(callback.NotFound, "there is no receipt of this callback") // nor a hint that there is one
+	}
 	if err != nil {
 		a.failRead(w, r, err)
 		return

@@ -85,6 +85,10 @@ func (a *API) Public() http.Handler {
 	r.Get("/livez", a.live)
 	r.Get("/readyz", a.ready)
 	r.Group(func(r chi.Router) {
+		r.Use(chimiddleware.Compress(5, "application/json", "text/html", "text/css", "text/javascript"))
+		a.describe(r)
+	})
+	r.Group(func(r chi.Router) {
 		r.Use(a.Around.Public...)
 		r.Post("/callback", a.accept)
 		r.Post("/v1/callbacks", a.accept)

@@ -23,6 +23,7 @@ var status = map[callback.Code]int{
 	callback.Unauthenticated:      http.StatusUnauthorized,
 	callback.Forbidden:            http.StatusForbidden,
 	callback.IdempotencyConflict:  http.StatusUnprocessableEntity,
+	callback.RateLimited:          http.StatusTooManyRequests,
 	callback.Overloaded:           http.StatusServiceUnavailable,
 	callback.InboxFull:            http.StatusServiceUnavailable,
 	callback.Unavailable:          http.StatusServiceUnavailable,

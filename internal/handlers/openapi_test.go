@@ -1,0 +1,252 @@
+package handlers_test
+
+import (
+	"encoding/json"
+	"mime"
+	"net/http"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/callback"
+	"callback-service/internal/handlers"
+	"callback-service/internal/middleware"
+)
+
+// schema is what openapi.json uses of JSON Schema.
+type schema struct {
+	Ref        string            `json:"$ref"`
+	AllOf      []schema          `json:"allOf"`
+	Type       string            `json:"type"`
+	Properties map[string]schema `json:"properties"`
+	Required   []string          `json:"required"`
+	Items      *schema           `json:"items"`
+	Enum       []string          `json:"enum"`
+	Open       bool              `json:"additionalProperties"`
+}
+
+type operation struct {
+	Responses map[string]struct {
+		Content map[string]struct{ Schema schema }
+	}
+}
+
+// description is openapi.json, and how much of it was seen in answers.
+type description struct {
+	Paths      map[string]map[string]operation
+	Components struct{ Schemas map[string]schema }
+
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+var described = func() *description {
+	d := &description{seen: map[string]bool{}}
+	data, err := os.ReadFile("docs/openapi.json")
+	if err == nil {
+		err = json.Unmarshal(data, d)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return d
+}()
+
+// see fails the test when an answer is not as described.
+func (d *description) see(t *testing.T, r *http.Request, response *http.Response, body []byte) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	route := d.route(r.URL.Path)
+	method := strings.ToLower(r.Method)
+	op, ok := d.Paths[route][method]
+	if !ok { // nothing there: the contract has one answer for that
+		require.Contains(t, []int{http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusOK}, response.StatusCode, "%s %s is not described", r.Method, r.URL.Path)
+		return
+	}
+	status := strconv.Itoa(response.StatusCode)
+	described, ok := op.Responses[status]
+	require.True(t, ok, "%s %s answered %s, which is not described: %s", r.Method, route, status, body)
+	d.seen[strings.Join([]string{route, method, status}, " ")] = true
+	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	require.NoError(t, err)
+	content, ok := described.Content[kind]
+	require.True(t, ok, "%s %s answered %s, which is not described", r.Method, route, kind)
+	if response.Header.Get("Content-Encoding") != "" || !strings.HasSuffix(kind, "json") || r.Method == http.MethodHead {
+		return
+	}
+	var value any
+	require.NoError(t, json.Unmarshal(body, &value))
+	d.hold(t, route+" "+method+" "+status, content.Schema, value)
+}
+
+// route is the described path that a request's path belongs to.
+func (d *description) route(requested string) string {
+	if _, ok := d.Paths[requested]; ok {
+		return requested
+	}
+	dir, _ := path.Split(requested)
+	for _, name := range []string{"{id}", "{file}"} {
+		if _, ok := d.Paths[dir+name]; ok {
+			return dir + name
+		}
+	}
+	return ""
+}
+
+// hold compares a value with its schema, and notes the fields.
+func (d *description) hold(t *testing.T, where string, s schema, value any) {
+	t.Helper()
+	if s.Ref != "" {
+		name := path.Base(s.Ref)
+		resolved, ok := d.Components.Schemas[name]
+		require.True(t, ok, s.Ref)
+		d.hold(t, name, resolved, value)
+		return
+	}
+	for _, part := range s.AllOf {
+		part.Open = part.Open || part.Ref == "" // it says more of fields that another part has
+		d.hold(t, where, part, value)
+	}
+	if text, ok := value.(string); ok && len(s.Enum) > 0 {
+		require.Contains(t, s.Enum, text, where)
+		d.seen[where+" = "+text] = true
+	}
+	switch v := value.(type) {
+	case map[string]any:
+		for field, inner := range v {
+			property, ok := s.Properties[field]
+			if !ok {
+				require.True(t, s.Open || s.Properties == nil, "%s: the field %q is not described", where, field)
+				continue
+			}
+			d.seen[where+"."+field] = true
+			d.hold(t, where+"."+field, property, inner)
+		}
+		for _, field := range s.Required {
+			require.Contains(t, v, field, where)
+		}
+	case []any:
+		for _, inner := range v {
+			if s.Items != nil {
+				d.hold(t, where+"[]", *s.Items, inner)
+			}
+		}
+	}
+}
+
+// unseen is what openapi.json describes and no answer had. The schema of a request is no answer; statuses that need a listener of a whole
+// program are tested there.
+func (d *description) unseen() (missing []string) {
+	for route, operations := range d.Paths {
+		for method, op := range operations {
+			for status, response := range op.Responses {
+				name := strings.Join([]string{route, method, status}, " ")
+				if !d.seen[name] {
+					missing = append(missing, name)
+				}
+				for _, part := range response.Content["application/problem+json"].Schema.AllOf {
+					for _, code := range part.Properties["code"].Enum {
+						if !d.seen[name+".code = "+code] {
+							missing = append(missing, name+" "+code)
+						}
+					}
+				}
+			}
+		}
+	}
+	for name, s := range d.Components.Schemas {
+		for field := range s.Properties {
+			if name != "Callback" && !d.seen[name+"."+field] {
+				missing = append(missing, name+"."+field)
+			}
+		}
+	}
+	slices.Sort(missing)
+	return missing
+}
+
+// TestRoutesAreDescribed: the router and openapi.json have the same routes.
+func TestRoutesAreDescribed(t *testing.T) {
+	s := newService(t)
+	var routed, written []string
+	require.NoError(t, chi.Walk(s.api.Public().(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		routed = append(routed, strings.ToLower(method)+" "+route)
+		return nil
+	}))
+	for route, operations := range described.Paths {
+		for method := range operations {
+			written = append(written, method+" "+route)
+		}
+	}
+	require.ElementsMatch(t, routed, written)
+}
+
+// TestEveryDescribedAnswer makes the answers that no other test is about.
+func TestEveryDescribedAnswer(t *testing.T) {
+	reads := []string{"/v1/objects", "/v1/objects/1", "/v1/callbacks/" + callback.NewID(noon)}
+	posts := []string{"/callback", "/v1/callbacks"}
+	for name, c := range map[string]struct {
+		change func(*handlers.API)
+		status int
+	}{
+		"unknown":     {around(func(a *handlers.API) func(http.Handler) http.Handler { return refuse(a, callback.Unauthenticated) }), 401},
+		"not allowed": {around(func(a *handlers.API) func(http.Handler) http.Handler { return refuse(a, callback.Forbidden) }), 403},
+		"too fast":    {around(func(a *handlers.API) func(http.Handler) http.Handler { return refuse(a, callback.RateLimited) }), 429},
+		"overloaded":  {around(func(a *handlers.API) func(http.Handler) http.Handler { return middleware.Ceiling(0, a.Reject) }), 503},
+		"full":        {func(a *handlers.API) { a.Inbox = failing{a.Inbox, callback.Errorf(callback.InboxFull, "full")} }, 503},
+		"failing":     {func(a *handlers.API) { a.Inbox = failing{a.Inbox, callback.Errorf(callback.Unavailable, "disk")} }, 503},
+		"a bug":       {func(a *handlers.API) { a.Inbox = panicking{a.Inbox} }, 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newService(t, c.change)
+			for _, path := range posts {
+				require.Equal(t, c.status, s.do(http.MethodPost, s.public+path, `{"object_ids":[1]}`).StatusCode)
+			}
+			if c.status < 429 || name == "overloaded" {
+				for _, path := range reads {
+					require.Equal(t, c.status, s.get(path).StatusCode)
+				}
+			}
+		})
+	}
+	s := newService(t, func(a *handlers.API) { a.MaxBody = 100 })
+	for _, path := range posts {
+		for body, status := range map[string]int{`{`: 400, `{}`: 422, strings.Repeat(" ", 200): 413} {
+			require.Equal(t, status, s.do(http.MethodPost, s.public+path, body).StatusCode)
+		}
+		require.Equal(t, 415, s.do(http.MethodPost, s.public+path, `{}`, "Content-Type", "text/plain").StatusCode)
+		require.Equal(t, 400, s.do(http.MethodPost, s.public+path, `{}`, "Idempotency-Key", strings.Repeat("k", 300)).StatusCode)
+		require.Equal(t, 202, s.do(http.MethodPost, s.public+path, `{"object_ids":[1]}`, "Idempotency-Key", path).StatusCode)
+		require.Equal(t, 422, s.do(http.MethodPost, s.public+path, `{"object_ids":[2]}`, "Idempotency-Key", path).StatusCode)
+	}
+	for path, kind := range map[string]string{
+		"/openapi.json": "application/json", "/docs": "text/html; charset=utf-8", "/docs/swagger-ui.css": "text/css; charset=utf-8",
+		"/docs/swagger-ui-bundle.js": "text/javascript; charset=utf-8", "/docs/start.js": "text/javascript; charset=utf-8",
+	} {
+		r := s.get(path)
+		require.Equal(t, http.StatusOK, r.StatusCode, path)
+		require.Equal(t, kind, r.Header.Get("Content-Type"))
+		require.NotContains(t, strings.ReplaceAll(r.Header.Get("Content-Security-Policy"), "'self'", ""), "http")
+	}
+	require.NotContains(t, s.get("/docs").body, "http", "the page needs nothing from elsewhere")
+	s.problem(s.get("/docs/nothing"), http.StatusNotFound, callback.NotFound)
+	s.problem(s.get("/docs/LICENSE.swagger-ui"), http.StatusNotFound, callback.NotFound)
+}
+
+func around(make func(*handlers.API) func(http.Handler) http.Handler) func(*handlers.API) {
+	return func(a *handlers.API) { a.Around.Public = []func(http.Handler) http.Handler{make(a)} }
+}
+
+func refuse(a *handlers.API, code callback.Code) func(http.Handler) http.Handler {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.Reject(w, r, callback.Errorf(code, "no")) })
+	}
+}

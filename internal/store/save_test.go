@@ -47,6 +47,7 @@ func code(err error) callback.Code {
 
 func TestNewestFetchWins(t *testing.T) {
 	older, newer := answer(7, 1), answer(7, 2)
+	older.Online = !newer.Online
 	older.LastSeenAt = newer.LastSeenAt.Add(time.Minute) // the newest callback is not always the one that was served by the newest fetch
 	for name, order := range map[string][]callback.Object{"older first": {older, newer}, "newer first": {newer, older}} {
 		t.Run(name, func(t *testing.T) {
@@ -71,6 +72,7 @@ func assertStored(t *testing.T, s *Store, want callback.Object, seen time.Time) 
 	got, err := s.Object(context.Background(), want.ID)
 	require.NoError(t, err)
 	assert.JSONEq(t, string(want.Data), string(got.Data))
+	assert.Equal(t, want.Online, got.Online)
 	assert.Equal(t, want.FetchedAt, got.FetchedAt)
 	assert.Equal(t, seen, got.LastSeenAt)
 }

@@ -314,11 +314,14 @@ func TestLoadWithACrash(t *testing.T) {
 		require.NoError(t, err)
 		address := freeAddress(t)
 		sourceAddress := freeAddress(t)
-		args := []string{"--web-address=" + address, "--source-url=http://" + sourceAddress, "--object-ttl=3s", database}
+		senders := filepath.Join(dir, "senders.yaml")
+		const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+		require.NoError(t, os.WriteFile(senders, []byte("senders: [{name: judge, signatures: [{scheme: standard-webhooks, secret: "+secret+"}]}]"), 0o600))
+		args := []string{"--web-address=" + address, "--source-url=http://" + sourceAddress, "--auth-file=" + senders, "--object-ttl=3s", database}
 		s := start(t, dir, args...)
 		cmd := exec.Command(judge, "--web-address="+sourceAddress, "--control-address=", "--target-url=http://"+address+"/callback", "--rate=200",
 			"--duration=8s", "--ids-max=40", "--id-space=100000", "--latency-min=5ms", "--latency-max=100ms", "--fail-rate=0.02", "--missing-rate=0.02",
-			"--report=json", "--settle=30s")
+			"--report=json", "--settle=30s", "--sign=standard-webhooks", "--sign-secret="+secret)
 		var stdout, stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		require.NoError(t, cmd.Start())

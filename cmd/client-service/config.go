@@ -25,7 +25,11 @@ type config struct {
 	ControlAddress string `conf:"default:127.0.0.1:9011,help:where the source is changed while it runs: GET and PUT /control; empty: nowhere. Keep it on loopback"`
 
 	TargetURL     string        `conf:"default:http://localhost:9090/callback,help:where callbacks are posted; receipts and objects are read under /v1 of the same host"`
-	TargetHeader  string        `conf:"mask,help:a header for every request to the target; such as 'Authorization: Bearer key'"`
+	TargetHeader  string        `conf:"mask,help:a header for every request to the target; such as Authorization: Bearer and a key"`
+	Sign          string        `conf:"help:how requests are signed: standard-webhooks or github or stripe or hmac"`
+	SignSecret    string        `conf:"mask,help:the secret to sign with"`
+	SignHeader    string        `conf:"default:X-Signature,help:header of the signature of hmac"`
+	Idempotency   bool          `conf:"help:give each callback an Idempotency-Key that its repeats have as well"`
 	TargetTimeout time.Duration `conf:"default:10s,help:how long one request to the target may take"`
 	Rate          float64       `conf:"default:0.2,help:callbacks a second (open loop: sent when due whatever became of those before). 0: only simulate the source"`
 	Concurrency   int           `conf:"default:0,help:closed loop instead: so many senders that each post again when answered"`
@@ -122,7 +126,11 @@ func (c *config) check() error {
 	case c.Report != "text" && c.Report != "json":
 		return fmt.Errorf("report is text or json, not %q", c.Report)
 	}
-	if _, err := c.header(); err != nil {
+	who, err := c.credentials()
+	if err != nil {
+		return err
+	}
+	if err := who.Validate(); err != nil {
 		return err
 	}
 	return c.faults().Validate()
@@ -136,17 +144,18 @@ func (c *config) faults() traffic.Faults {
 	}
 }
 
-func (c *config) header() (http.Header, error) {
+func (c *config) credentials() (traffic.Credentials, error) {
+	who := traffic.Credentials{Sign: c.Sign, Secret: c.SignSecret, SignHeader: c.SignHeader, Keys: c.Idempotency}
 	if c.TargetHeader == "" {
-		return nil, nil
+		return who, nil
 	}
 	name, value, ok := strings.Cut(c.TargetHeader, ":")
 	if !ok || strings.TrimSpace(name) == "" {
-		return nil, errors.New("target-header must be like 'Name: value'")
+		return who, errors.New("target-header must be like 'Name: value'")
 	}
-	h := http.Header{}
-	h.Set(strings.TrimSpace(name), strings.TrimSpace(value))
-	return h, nil
+	who.Header = http.Header{}
+	who.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
+	return who, nil
 }
 
 // phases is the traffic: the scenario's, or one phase made of the flags.

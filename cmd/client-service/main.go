@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	header, err := cfg.header()
+	who, err := cfg.credentials()
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	defer servers.stop()
 
 	report := traffic.New(traffic.Config{
-		TargetURL: cfg.TargetURL, TargetHeader: header, TargetTimeout: cfg.TargetTimeout,
+		TargetURL: cfg.TargetURL, Credentials: who, TargetTimeout: cfg.TargetTimeout,
 		RetryFor: cfg.RetryFor, Outstanding: cfg.Outstanding, Tag: cfg.Tag, Phases: phases,
 		Settle: cfg.Settle, TTLWait: cfg.TTLWait, Log: log, Progress: bar,
 	}, source).Do(ctx)

@@ -106,7 +106,7 @@ type judge struct {
 }
 
 func newJudge(cfg Config, client *http.Client, source *Source) *judge {
-	api := &api{client: client, origin: origin(cfg.TargetURL), header: cfg.TargetHeader, timeout: cfg.TargetTimeout}
+	api := &api{client: client, origin: origin(cfg.TargetURL), who: cfg.Credentials, timeout: cfg.TargetTimeout}
 	return &judge{
 		source: source, epoch: source.epoch, log: cfg.Log, settleIn: cfg.Settle, ttlWait: cfg.TTLWait, verbose: cfg.gentle(),
 		receipts: &receiptReader{api: api}, sampler: newSampler(api, source.epoch, cfg.Settle),

@@ -16,7 +16,7 @@ type api struct {
 	client *http.Client
 	// origin is scheme://host of the target.
 	origin  string
-	header  http.Header
+	who     Credentials
 	timeout time.Duration
 }
 
@@ -40,9 +40,7 @@ func (a *api) get(ctx context.Context, path string, v any) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	for k, values := range a.header {
-		req.Header[k] = values
-	}
+	a.who.apply(req, nil, "")
 	resp, err := a.client.Do(req)
 	if err != nil {
 		return 0, err

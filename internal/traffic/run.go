@@ -14,8 +14,8 @@ import (
 type Config struct {
 	// TargetURL is where callbacks are posted. Receipts and objects are read under /v1 of its origin.
 	TargetURL string
-	// TargetHeader goes with every request to the service. May be nil.
-	TargetHeader http.Header
+	// Credentials go with every request to the service.
+	Credentials Credentials
 	// TargetTimeout bounds one request to the service.
 	TargetTimeout time.Duration
 	// RetryFor bounds the repeats of one callback.
@@ -57,7 +57,7 @@ func New(cfg Config, source *Source) *Run {
 	r := &Run{cfg: cfg, epoch: source.epoch, source: source, tally: newTally(), client: newClient(cfg)}
 	r.batcher.tag = cfg.Tag
 	r.sender = &sender{
-		client: r.client, url: cfg.TargetURL, header: cfg.TargetHeader,
+		client: r.client, url: cfg.TargetURL, who: cfg.Credentials,
 		timeout: cfg.TargetTimeout, retryFor: cfg.RetryFor, epoch: r.epoch, tally: r.tally, onRepeat: r.logRepeat,
 	}
 	r.judge = newJudge(cfg, r.client, source)

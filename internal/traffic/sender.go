@@ -30,7 +30,7 @@ const (
 type sender struct {
 	client *http.Client
 	url    string
-	header http.Header
+	who    Credentials
 	// timeout bounds one attempt, retryFor all of them.
 	timeout, retryFor time.Duration
 	epoch             epoch
@@ -47,6 +47,8 @@ type ack struct {
 	err    error
 	// id is empty when the answer named none.
 	id string
+	// duplicate: the service knew the idempotency key from an earlier attempt.
+	duplicate bool
 	// sent is when the attempt that was acknowledged left. Earlier attempts with an unknown outcome are owed nothing.
 	sent     time.Duration
 	attempts int
@@ -55,10 +57,15 @@ type ack struct {
 // post sends body until it is acknowledged, refused, or ctx or retryFor ended. The end of ctx stops the repeats; an attempt
 // under way is still heard out, for its answer may be an acknowledgement.
 func (s *sender) post(ctx context.Context, body []byte) ack {
-	giveUp := s.epoch.now() + s.retryFor
+	began := s.epoch.now()
+	giveUp := began + s.retryFor
+	key := s.who.newKey()
 	for attempt := 1; ; attempt++ {
-		out, retryAfter := s.attempt(ctx, body)
+		out, retryAfter := s.attempt(ctx, body, key)
 		out.attempts = attempt
+		if out.duplicate { // an earlier attempt was taken, and its fetches may have begun since
+			out.sent = began
+		}
 		s.tally.answered(out.status)
 		if out.ok || !repeatable(out.status) {
 			return out
@@ -77,17 +84,15 @@ func (s *sender) post(ctx context.Context, body []byte) ack {
 	}
 }
 
-func (s *sender) attempt(ctx context.Context, body []byte) (out ack, retryAfter time.Duration) {
+func (s *sender) attempt(ctx context.Context, body []byte, key string) (out ack, retryAfter time.Duration) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
 	if err != nil {
 		return ack{err: err}, 0
 	}
-	for k, v := range s.header {
-		req.Header[k] = v
-	}
 	req.Header.Set("Content-Type", "application/json")
+	s.who.apply(req, body, key)
 	sent := s.epoch.now()
 	resp, err := s.client.Do(req)
 	if err != nil {
@@ -98,23 +103,24 @@ func (s *sender) attempt(ctx context.Context, body []byte) (out ack, retryAfter 
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAckBody))
 	out = ack{ok: resp.StatusCode/100 == 2, status: resp.StatusCode, sent: sent}
 	if out.ok {
-		out.id = callbackID(resp.Header.Get("Location"), answer)
+		out.id, out.duplicate = callbackID(resp.Header.Get("Location"), answer)
 	}
 	return out, parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
 }
 
 // callbackID looks for the id of the callback in the body and in Location; "" when neither has it.
-func callbackID(location string, body []byte) string {
+func callbackID(location string, body []byte) (id string, duplicate bool) {
 	var doc struct {
-		ID string `json:"callback_id"`
+		ID        string `json:"callback_id"`
+		Duplicate bool   `json:"duplicate"`
 	}
 	if json.Unmarshal(body, &doc) == nil && doc.ID != "" {
-		return doc.ID
+		return doc.ID, doc.Duplicate
 	}
 	if dir, id := path.Split(location); strings.HasSuffix(dir, "/callbacks/") {
-		return id
+		return id, doc.Duplicate
 	}
-	return ""
+	return "", doc.Duplicate
 }
 
 // repeatable: the sender may hope. 0 is a connection that failed: the outcome is unknown, and the contract says to repeat.

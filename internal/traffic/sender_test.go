@@ -16,6 +16,7 @@ import (
 type script struct {
 	steps  []step
 	bodies []string
+	keys   []string
 	times  []time.Time
 }
 
@@ -30,6 +31,7 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, _ := io.ReadAll(r.Body)
 	now := s.steps[min(len(s.bodies), len(s.steps)-1)]
 	s.bodies, s.times = append(s.bodies, string(body)), append(s.times, time.Now())
+	s.keys = append(s.keys, r.Header.Get("Idempotency-Key"))
 	if now.status == 0 {
 		return nil, errors.New("connection refused")
 	}
@@ -144,7 +146,7 @@ func TestCallbackID(t *testing.T) {
 		{"/somewhere/else", `{"callback_id":7}`, ""},
 		{"", ``, ""},
 	} {
-		if got := callbackID(c.location, []byte(c.body)); got != c.want {
+		if got, _ := callbackID(c.location, []byte(c.body)); got != c.want {
 			t.Errorf("%q %q: %q, want %q", c.location, c.body, got, c.want)
 		}
 	}

@@ -124,6 +124,21 @@ type ObjectQuery struct {
 	Limit  int
 }
 
+// ReceiptQuery asks for receipts, the newest first. Their order is that of their ids, which begin with the time of their callback.
+type ReceiptQuery struct {
+	Tag, Sender string // empty: any
+	Status      Status // empty: any
+	From, Until string // ids from the first to before the second, see FirstID; empty: no bound
+	Limit       int
+}
+
+// FirstID is the smallest id of a callback received at t, to the millisecond.
+func FirstID(t time.Time) string {
+	var id ulid.ULID
+	_ = id.SetTime(ulid.Timestamp(t)) // it fails after the year 10889, and then leaves zero
+	return id.String()
+}
+
 // Batch is what the dispatcher's writer commits at once. A callback's receipt is in the batch of its last outcome, or in a later one.
 type Batch struct {
 	Objects     []Object

@@ -26,6 +26,8 @@ type Inbox interface {
 	// AppendOnce is Append, but for what was posted under this key before: first is its id then, and nothing is appended.
 	AppendOnce(ctx context.Context, c *callback.Callback, key callback.Key) (first string, err error)
 	Lookup(id string) (callback.Callback, error)
+	List(ctx context.Context, q callback.ReceiptQuery) ([]callback.Callback, error)
+	Count(ctx context.Context, q callback.ReceiptQuery) (int64, error)
 	Ready() error
 }
 
@@ -34,6 +36,8 @@ type Store interface {
 	Object(ctx context.Context, id int64) (callback.Object, error)
 	Objects(ctx context.Context, q callback.ObjectQuery) ([]callback.Object, error)
 	Receipt(ctx context.Context, callbackID string) (callback.Receipt, error)
+	Receipts(ctx context.Context, q callback.ReceiptQuery) ([]callback.Receipt, error)
+	CountReceipts(ctx context.Context, q callback.ReceiptQuery) (int64, error)
 }
 
 // Progress tells of callbacks that are being worked on.
@@ -141,6 +145,7 @@ func (a *API) reads(r chi.Router) {
 		r.Use(chimiddleware.Compress(5, "application/json"))
 		r.Get("/objects", a.objects)
 		r.Get("/objects/{id}", a.object)
+		r.Get("/callbacks", a.receipts)
 		r.Get("/callbacks/{id}", a.receipt)
 	})
 }

@@ -191,7 +191,7 @@ func TestRoutesAreDescribed(t *testing.T) {
 
 // TestEveryDescribedAnswer makes the answers that no other test is about.
 func TestEveryDescribedAnswer(t *testing.T) {
-	reads := []string{"/v1/objects", "/v1/objects/1", "/v1/callbacks/" + callback.NewID(noon)}
+	reads := []string{"/v1/objects", "/v1/callbacks", "/v1/objects/1", "/v1/callbacks/" + callback.NewID(noon)}
 	posts := []string{"/callback", "/v1/callbacks"}
 	for name, c := range map[string]struct {
 		change func(*handlers.API)

@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"errors"
 	"math"
 	"net/http"
 	"net/url"
@@ -17,54 +16,6 @@ const (
 	defaultLimit = 100
 	maxLimit     = 1000
 )
-
-// receipt answers GET /v1/callbacks/{id}: what became of a callback, from its 202 on.
-//
-// The places are asked in the order in which a callback goes through them backwards, but for the store: a receipt is committed there before
-// the callback leaves the inbox, so whoever is no longer in the inbox is in the store.
-func (a *API) receipt(w http.ResponseWriter, r *http.Request) {
-	id := chi.URLParam(r, "id")
-	if !callback.ValidID(id) {
-		web.Fail(w, r, callback.Errorf(callback.NotFound, "no callback has such an id"))
-		return
-	}
-	receipt, err := a.find(r, id)
-	if reader := sender(r); err == nil && !reader.Admin && reader.Name != receipt.Sender {
-		err = callback.Errorf(callback.NotFound, "there is no receipt of this callback") // nor a hint that there is one
-	}
-	if err != nil {
-		a.failRead(w, r, err)
-		return
-	}
-	web.JSON(w, http.StatusOK, receipt)
-}
-
-func (a *API) find(r *http.Request, id string) (callback.Receipt, error) {
-	if receipt, ok := a.Progress.Progress(id); ok {
-		return receipt, nil
-	}
-	c, err := a.Inbox.Lookup(id)
-	if err == nil {
-		return waiting(c), nil
-	}
-	var e *callback.Error
-	if !errors.As(err, &e) || e.Code != callback.NotFound {
-		return callback.Receipt{}, err
-	}
-	return a.Store.Receipt(r.Context(), id)
-}
-
-// waiting is the receipt of a callback in the inbox. One that was deferred has been worked on.
-func waiting(c callback.Callback) callback.Receipt {
-	r := callback.Receipt{
-		CallbackID: c.ID, Sender: c.Sender, Tag: c.Tag, Status: callback.StatusAccepted,
-		Objects: c.Total(), Counts: c.Done, ReceivedAt: c.Received,
-	}
-	if c.Attempts != nil {
-		r.Status = callback.StatusProcessing
-	}
-	return r
-}
 
 // object answers GET /v1/objects/{id}.
 func (a *API) object(w http.ResponseWriter, r *http.Request) {
@@ -89,7 +40,11 @@ type page struct {
 
 // objects answers GET /v1/objects?online=&limit=&after=, by id.
 func (a *API) objects(w http.ResponseWriter, r *http.Request) {
-	q, err := objectQuery(r.URL.Query())
+	var q callback.ObjectQuery
+	values, err := query(r)
+	if err == nil {
+		q, err = objectQuery(values)
+	}
 	if err != nil {
 		web.Fail(w, r, err)
 		return
@@ -112,7 +67,7 @@ func (a *API) objects(w http.ResponseWriter, r *http.Request) {
 }
 
 func objectQuery(values url.Values) (callback.ObjectQuery, error) {
-	q := callback.ObjectQuery{After: -1, Limit: defaultLimit}
+	q := callback.ObjectQuery{After: -1}
 	if v := values.Get("online"); v != "" {
 		if v != "true" && v != "false" {
 			return q, callback.Errorf(callback.InvalidParameter, "online: want true or false, not %.40q", v)
@@ -120,12 +75,9 @@ func objectQuery(values url.Values) (callback.ObjectQuery, error) {
 		online := v == "true"
 		q.Online = &online
 	}
-	if v := values.Get("limit"); v != "" {
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 || n > maxLimit {
-			return q, callback.Errorf(callback.InvalidParameter, "limit: want an integer from 1 to %d, not %.40q", maxLimit, v)
-		}
-		q.Limit = n
+	var err error
+	if q.Limit, err = limitOf(values); err != nil {
+		return q, err
 	}
 	if v := values.Get("after"); v != "" {
 		n, err := strconv.ParseInt(v, 10, 64)
@@ -135,6 +87,28 @@ func objectQuery(values url.Values) (callback.ObjectQuery, error) {
 		q.After = n
 	}
 	return q, nil
+}
+
+// query is the request's query. net/http leaves out what it cannot parse, and would answer another question than was asked.
+func query(r *http.Request) (url.Values, error) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, callback.Errorf(callback.InvalidParameter, "the query string is malformed; ; and %% have to be written as %%3B and %%25")
+	}
+	return values, nil
+}
+
+// limitOf is the size of a page that is asked for.
+func limitOf(values url.Values) (int, error) {
+	v := values.Get("limit")
+	if v == "" {
+		return defaultLimit, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > maxLimit {
+		return 0, callback.Errorf(callback.InvalidParameter, "limit: want an integer from 1 to %d, not %.40q", maxLimit, v)
+	}
+	return n, nil
 }
 
 func (a *API) failRead(w http.ResponseWriter, r *http.Request, err error) {

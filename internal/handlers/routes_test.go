@@ -16,7 +16,7 @@ func TestRoutes(t *testing.T) {
 	s.problem(s.get("/v1/nothing"), http.StatusNotFound, callback.NotFound)
 	s.problem(s.get("/debug/pprof/"), http.StatusNotFound, callback.NotFound)
 	s.problem(s.get("/metrics"), http.StatusNotFound, callback.NotFound)
-	for path, allow := range map[string]string{"/callback": "POST", "/v1/callbacks": "POST", "/v1/objects": "GET", "/v1/objects/1": "GET", "/": "GET"} {
+	for path, allow := range map[string]string{"/callback": "POST", "/v1/callbacks": "GET, POST", "/v1/objects": "GET", "/v1/objects/1": "GET", "/": "GET"} {
 		r := s.do(http.MethodDelete, s.public+path, "")
 		s.problem(r, http.StatusMethodNotAllowed, callback.MethodNotAllowed)
 		require.Equal(t, allow, r.Header.Get("Allow"), path)

@@ -87,7 +87,10 @@ func parse(args []string) (cfg config, help string, err error) {
 	defer func() { os.Args = saved }()
 	os.Args = append([]string{saved[0]}, args...)
 	help, err = conf.ParseWithOptions("CALLBACK", &cfg, conf.WithStrictFlags())
-	if errors.Is(err, conf.ErrHelpWanted) || errors.Is(err, conf.ErrVersionWanted) {
+	if errors.Is(err, conf.ErrHelpWanted) {
+		return cfg, help + commandHelp(), nil
+	}
+	if errors.Is(err, conf.ErrVersionWanted) {
 		return cfg, help, nil
 	}
 	if err != nil {

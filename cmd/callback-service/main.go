@@ -37,6 +37,9 @@ func main() {
 // run is the program. It starts the stages in this order and stops them in its reverse: traces, inbox, operator listener, database,
 // dispatcher and expirer, public listener. It returns nil when ctx ended and everything stopped in order.
 func run(ctx context.Context, args []string, out io.Writer) error {
+	if ok, err := runCommand(ctx, args, out); ok {
+		return err
+	}
 	cfg, help, err := parse(args)
 	if err != nil || help != "" {
 		_, _ = io.WriteString(out, help)
@@ -88,6 +91,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		All:      []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, metrics.Panics)},
 		Public:   []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
 		Operator: []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
+		Admin:    []func(http.Handler) http.Handler{middleware.Change},
 	}
 	s := stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api}
 	if cfg.Auth.File != "" {

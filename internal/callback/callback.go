@@ -124,6 +124,16 @@ type ObjectQuery struct {
 	Limit  int
 }
 
+// DeadLetterQuery asks for dead letters, by sender and object.
+type DeadLetterQuery struct {
+	Reason      Reason    // empty: any
+	Sender      string    // empty: any
+	Since       time.Time // that failed then or later; zero: whenever
+	AfterSender string    // the last one of the page before: its sender,
+	AfterID     int64     // and its object; -1 for the first page
+	Limit       int
+}
+
 // ReceiptQuery asks for receipts, the newest first. Their order is that of their ids, which begin with the time of their callback.
 type ReceiptQuery struct {
 	Tag, Sender string // empty: any

@@ -38,6 +38,9 @@ type Store interface {
 	Receipt(ctx context.Context, callbackID string) (callback.Receipt, error)
 	Receipts(ctx context.Context, q callback.ReceiptQuery) ([]callback.Receipt, error)
 	CountReceipts(ctx context.Context, q callback.ReceiptQuery) (int64, error)
+	DeadLetters(ctx context.Context, q callback.DeadLetterQuery) ([]callback.DeadLetter, error)
+	CountDeadLetters(ctx context.Context, q callback.DeadLetterQuery) (int, error)
+	DeleteDeadLetters(ctx context.Context, letters []callback.DeadLetter) (int, error)
 }
 
 // Progress tells of callbacks that are being worked on.
@@ -68,6 +71,7 @@ type Around struct {
 	All      []func(http.Handler) http.Handler
 	Public   []func(http.Handler) http.Handler
 	Operator []func(http.Handler) http.Handler
+	Admin    []func(http.Handler) http.Handler // the operator's /admin, within Operator
 }
 
 // sender is who sent the request. Where nobody asks who it is, and on the operator listener, everybody may see everything.
@@ -115,6 +119,12 @@ func (a *API) Operator() http.Handler {
 		r.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		r.HandleFunc("/debug/pprof/trace", pprof.Trace)
 		a.reads(r)
+		r.Route("/admin", func(r chi.Router) {
+			r.Use(a.Around.Admin...)
+			r.Get("/dead-letters", a.deadLetters)
+			r.Post("/dead-letters/redrive", a.redrive)
+			r.Post("/dead-letters/drop", a.drop)
+		})
 	})
 	return r
 }

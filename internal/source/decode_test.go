@@ -35,7 +35,7 @@ func TestDecode(t *testing.T) {
 		`{"id":"7","online":true}`:      "asked for 7",
 		`{"id":7.0,"online":true}`:      "asked for 7",
 		`{"id":null,"online":true}`:     "asked for 7",
-		`{"id":7}`:                      `"online" is ""`,
+		`{"id":7}`:                      `"online" is missing`,
 		`{"id":7,"online":1}`:           `"online" is "1"`,
 		`{"id":7,"online":"true"}`:      "not a boolean",
 		`{"id":7,"online":null}`:        "not a boolean",

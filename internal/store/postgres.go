@@ -55,6 +55,10 @@ FROM json_to_recordset(CAST(@rows AS json)) AS u(sender text, object bigint, cal
 DELETE FROM objects WHERE id = ANY (ARRAY(
 	SELECT id FROM objects WHERE expires_at <= statement_timestamp() ORDER BY expires_at LIMIT @limit FOR UPDATE SKIP LOCKED))
 RETURNING CAST(extract(epoch FROM clock_timestamp() - expires_at) * 1000000 AS bigint)`,
+	since: `timestamptz 'epoch' + CAST(@since AS bigint) * interval '1 microsecond'`,
+	deleteDeadLetters: `
+DELETE FROM dead_letters AS d USING json_to_recordset(CAST(@rows AS json)) AS u(sender text, object bigint, failed bigint)
+WHERE d.sender = u.sender AND d.object_id = u.object AND d.failed_at = timestamptz 'epoch' + u.failed * interval '1 microsecond'`,
 	deleteReceipts: `
 DELETE FROM receipts WHERE callback_id = ANY (ARRAY(
 	SELECT callback_id FROM receipts WHERE written_at <= statement_timestamp() - CAST(@receipt_ttl AS bigint) * interval '1 microsecond'

@@ -40,6 +40,9 @@ FROM json_each(@rows) WHERE true
 	deleteExpired: `
 DELETE FROM objects WHERE id IN (SELECT id FROM objects WHERE expires_at <= @now ORDER BY expires_at LIMIT @limit)
 RETURNING @now - expires_at`,
+	since: `@since`,
+	deleteDeadLetters: `
+DELETE FROM dead_letters WHERE (sender, object_id, failed_at) IN (SELECT value->>'sender', value->>'object', value->>'failed' FROM json_each(@rows))`,
 	deleteReceipts: `
 DELETE FROM receipts WHERE callback_id IN (SELECT callback_id FROM receipts WHERE written_at <= @now - @receipt_ttl ORDER BY written_at LIMIT @limit)`,
 	tidy: `PRAGMA incremental_vacuum(1000)`, // 4 MB: a moment's work

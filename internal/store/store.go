@@ -51,7 +51,10 @@ type dialect struct {
 	nextExpiry      string // microseconds, negative when overdue
 	deleteExpired   string // returns the lag of each row in microseconds
 	deleteReceipts  string
-	tidy            string // gives free pages back to the disk; empty where the server does it
+	since           string // the parameter of that name, microseconds, as a time
+	// deleteDeadLetters deletes by key and time of the failure.
+	deleteDeadLetters string
+	tidy              string // gives free pages back to the disk; empty where the server does it
 }
 
 // Open opens the database of a URL: postgres://user:password@host:5432/name or sqlite:path.

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"callback-service/internal/auth"
+)
+
+// subcommand is a word that is asked for in place of running the service.
+type subcommand struct {
+	name, usage, about string
+	run                func(ctx context.Context, args []string, out io.Writer) error
+}
+
+func commands() []subcommand {
+	return []subcommand{
+		{"dead-letters", "dead-letters list|redrive|drop [flags]", "what could not be fetched: list it, fetch it again, or forget it", deadLetters},
+		{"inbox", "inbox stat [--json] FILE", "what waits in the inbox of a stopped service, or in a copy of one", inboxStat},
+		{"hash-key", "hash-key", "how a bearer key, read from standard input, stands in --auth-file", hashKey},
+	}
+}
+
+// runCommand runs the command that args begin with; ok is false when they begin with none.
+func runCommand(ctx context.Context, args []string, out io.Writer) (ok bool, err error) {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return false, nil
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			if err = c.run(ctx, args[1:], out); errors.Is(err, flag.ErrHelp) {
+				err = nil
+			}
+			return true, err
+		}
+	}
+	return true, fmt.Errorf("there is no command %q (see --help)", args[0])
+}
+
+// commandHelp is the end of --help.
+func commandHelp() string {
+	var b strings.Builder
+	b.WriteString("\nCOMMANDS\n")
+	for _, c := range commands() {
+		fmt.Fprintf(&b, "  %-40s %s\n", c.usage, c.about)
+	}
+	b.WriteString("\nEXAMPLE\n  callback-service --source-url=https://objects.example --database-url=postgres://user:password@db:5432/callbacks --object-ttl=30s\n")
+	return b.String()
+}
+
+// flagSet is for the flags of a command; its help goes to out.
+func flagSet(name, about string, out io.Writer) *flag.FlagSet {
+	set := flag.NewFlagSet(name, flag.ContinueOnError)
+	set.SetOutput(io.Discard) // errors are returned, and printed once
+	set.Usage = func() {
+		fmt.Fprintf(out, "%s\n\n", about)
+		set.SetOutput(out)
+		set.PrintDefaults()
+		set.SetOutput(io.Discard)
+	}
+	return set
+}
+
+func hashKey(_ context.Context, args []string, out io.Writer) error {
+	if err := flagSet("hash-key", "Usage: callback-service hash-key <key-file\n\nPrints how the bearer key in the first line stands in --auth-file.", out).Parse(args); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	key := strings.TrimRight(line, "\r\n")
+	if key == "" {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = errors.New("there is no key on standard input")
+		}
+		return err
+	}
+	_, err = fmt.Fprintln(out, auth.HashKey(key))
+	return err
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/auth"
+	"callback-service/internal/callback"
+	"callback-service/internal/inbox"
+)
+
+// cli runs a command of the program and returns what it prints.
+func cli(t *testing.T, stdin string, env []string, args ...string) (string, error) {
+	t.Helper()
+	exe, err := executable()
+	require.NoError(t, err)
+	cmd := exec.Command(exe, args...)
+	cmd.Env = append(append(cmd.Environ(), "BE_THE_PROGRAM=1"), env...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// TestDeadLettersFromTheCommandLine: an id that the source answers badly is given up, listed, and redriven when the source is mended.
+func TestDeadLettersFromTheCommandLine(t *testing.T) {
+	source := newSource(t)
+	source.status.Store(http.StatusInternalServerError)
+	s := start(t, t.TempDir(), "--source-url="+source.URL, "--pool-max-attempts=1", "--object-ttl=1h", "--web-debug-token=t0ken")
+	require.Equal(t, callback.Counts{Failed: 2}, s.done(s.mustPost(5, 6)).Counts)
+	address, env := "--address="+s.operator, []string{"CALLBACK_WEB_DEBUG_TOKEN=t0ken"}
+
+	out, err := cli(t, "", nil, "dead-letters", "list", address)
+	require.Error(t, err)
+	require.Contains(t, out, "--web-debug-token")
+	out, err = cli(t, "", env, "dead-letters", "list", address, "--limit=1")
+	require.NoError(t, err, out)
+	require.Regexp(t, `(?m)^ +5 +status +1 `, out)
+	require.Contains(t, out, "there are more: --after=")
+	out, err = cli(t, "", env, "dead-letters", "drop", address)
+	require.Error(t, err)
+	require.Contains(t, out, "--all")
+	out, err = cli(t, "", env, "dead-letters", "redrive", address, "--dry-run", "--json")
+	require.NoError(t, err, out)
+	require.JSONEq(t, `{"matched":2,"done":0}`, out)
+
+	source.status.Store(0)
+	out, err = cli(t, "", env, "dead-letters", "redrive", address, "--limit=1")
+	require.NoError(t, err, out)
+	require.Equal(t, "2 matched, 1 done\n", out)
+	out, err = cli(t, "", env, "dead-letters", "drop", address, "--reason=status")
+	require.NoError(t, err, out)
+	require.Equal(t, "1 matched, 1 done\n", out)
+	s.eventually("the redriven one is stored", func() bool { return get(s.public+"/v1/objects/5", nil) == http.StatusOK })
+	require.NoError(t, s.stop())
+}
+
+func TestInboxStat(t *testing.T) {
+	source := newSource(t)
+	source.hang.Store(true)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "inbox.db")
+	s := start(t, dir, "--source-url="+source.URL, "--web-shutdown-timeout=1s")
+	s.mustPost(1, 2)
+	s.mustPost(3)
+	s.kill()
+	for range 2 { // it changes nothing
+		out, err := cli(t, "", nil, "inbox", "stat", "--json", file)
+		require.NoError(t, err, out)
+		var got inbox.Summary
+		require.NoError(t, json.Unmarshal([]byte(out), &got))
+		require.EqualValues(t, 2, got.Callbacks)
+		require.EqualValues(t, 3, got.IDs)
+		require.NotNil(t, got.Oldest)
+		require.Equal(t, []inbox.Waiting{{Sender: "", Callbacks: 2, IDs: 3}}, got.Senders)
+	}
+	out, err := cli(t, "", nil, "inbox", "stat", file)
+	require.NoError(t, err, out)
+	require.Regexp(t, `callbacks +2\n`, out)
+	for _, bad := range []string{filepath.Join(dir, "none"), filepath.Join(dir, "objects.db"), dir} {
+		out, err = cli(t, "", nil, "inbox", "stat", bad)
+		require.Error(t, err, bad)
+		require.Contains(t, out, bad)
+		require.Equal(t, 1, strings.Count(out, "\n"), out)
+	}
+}
+
+func TestOtherCommands(t *testing.T) {
+	out, err := cli(t, "my-key\n", nil, "hash-key")
+	require.NoError(t, err, out)
+	require.Equal(t, auth.HashKey("my-key")+"\n", out)
+	_, err = cli(t, "", nil, "hash-key")
+	require.Error(t, err)
+	out, err = cli(t, "", nil, "nonsense")
+	require.Error(t, err)
+	require.Contains(t, out, `"nonsense"`)
+	for _, name := range []string{"dead-letters", "inbox", "hash-key"} {
+		out, err = cli(t, "", nil, name, "--help")
+		require.NoError(t, err, out)
+		require.Contains(t, out, "Usage: callback-service "+name)
+	}
+	out, err = cli(t, "", nil, "--help")
+	require.NoError(t, err)
+	require.Contains(t, out, "dead-letters list|redrive|drop")
+}

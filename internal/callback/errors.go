@@ -19,6 +19,7 @@ const (
 	Unauthenticated      Code = "unauthenticated"
 	Forbidden            Code = "forbidden"
 	IdempotencyConflict  Code = "idempotency_conflict" // the same key with another body
+	RateLimited          Code = "rate_limited"         // this sender posts too fast
 	Overloaded           Code = "overloaded"           // too many requests in flight
 	InboxFull            Code = "inbox_full"           // the inbox has reached its limit; it recovers when work drains
 	Unavailable          Code = "unavailable"          // the disk, or the database on reads: whether it happened is unknown

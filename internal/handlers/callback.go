@@ -68,7 +68,7 @@ func (a *API) append(ctx context.Context, c *callback.Callback, key callback.Key
 // acknowledge writes the 202 by hand: encoding/json would be a third of the ack path's own work.
 func acknowledge(w http.ResponseWriter, c *callback.Callback, duplicate bool) {
 	w.Header().Set("Location", "/v1/callbacks/"+c.ID)
-	w.Header().Set("Content-Type", "application/json")
+	web.SetType(w.Header(), "application/json")
 	w.WriteHeader(http.StatusAccepted)
 	body := append(make([]byte, 0, 100), `{"callback_id":"`...)
 	body = append(append(body, c.ID...), `","objects":`...)

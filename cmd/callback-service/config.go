@@ -17,6 +17,9 @@ import (
 // version is set by the linker: -ldflags "-X main.version=v1.2.3".
 var version = "dev"
 
+// maxRate is as good as no limit, and keeps arithmetic with it within bounds.
+const maxRate = 1_000_000
+
 // config are the flags and, with the prefix CALLBACK_, the environment variables.
 type config struct {
 	conf.Version
@@ -30,6 +33,8 @@ type config struct {
 		MaxBody         int64         `conf:"default:1048576,help:bytes of a callback; above: 413"`
 		MaxIDs          int           `conf:"flag:web-max-ids,env:WEB_MAX_IDS,default:1000,help:ids in a callback; above: 422"`
 		MaxInFlight     int64         `conf:"default:4096,help:requests at once; above: 503 overloaded"`
+		Rate            float64       `conf:"default:0,help:callbacks a second of each sender; above: 429; 0: no limit"`
+		Burst           int           `conf:"default:0,help:callbacks of a sender at once; 0: a second's worth"`
 	}
 	Source struct {
 		URL     string        `conf:"mask,help:the object source (http://localhost:9010 by default); objects are fetched from {url}/objects/{id}"`
@@ -116,6 +121,12 @@ func (c *config) validate() error {
 		if n.value < 1 {
 			return fmt.Errorf("%s %d: want at least 1", n.flag, n.value)
 		}
+	}
+	if rate := c.Web.Rate; !(rate >= 0 && rate <= maxRate) {
+		return fmt.Errorf("--web-rate %v: want 0 to %d", rate, maxRate)
+	}
+	if burst := c.Web.Burst; burst < 0 || burst > maxRate {
+		return fmt.Errorf("--web-burst %d: want 0 to %d", burst, maxRate)
 	}
 	if c.Inbox.Dedupe < 0 {
 		return fmt.Errorf("--inbox-dedupe %v: want a duration, or 0 to remember no keys", c.Inbox.Dedupe)

@@ -83,10 +83,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		Inbox: in, Store: db, Progress: dispatcher, Metrics: metrics, Log: log,
 		Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs,
 	}
+	limit := middleware.NewRateLimit(middleware.RemoteIP)
+	limit.Set(cfg.Web.Rate, cfg.Web.Burst)
 	api.Around = handlers.Around{
-		All:      []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, metrics.Panics)},
-		Public:   []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
-		Operator: []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
+		All:       []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, metrics.Panics)},
+		Public:    []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
+		Operator:  []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
+		Callbacks: []func(http.Handler) http.Handler{limit.Middleware(api.Reject)},
 	}
 	return serve(ctx, &cfg, log, stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api})
 }

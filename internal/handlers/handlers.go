@@ -63,6 +63,8 @@ type Around struct {
 	All      []func(http.Handler) http.Handler
 	Public   []func(http.Handler) http.Handler
 	Operator []func(http.Handler) http.Handler
+	// Callbacks is around the posting of callbacks, inside Public.
+	Callbacks []func(http.Handler) http.Handler
 }
 
 // Drain turns readiness off.
@@ -76,8 +78,9 @@ func (a *API) Public() http.Handler {
 	r.Group(func(r chi.Router) {
 		r.Use(a.Around.Public...)
 		r.Get("/", a.root)
-		r.Post("/callback", a.accept)
-		r.Post("/v1/callbacks", a.accept)
+		callbacks := r.With(a.Around.Callbacks...)
+		callbacks.Post("/callback", a.accept)
+		callbacks.Post("/v1/callbacks", a.accept)
 		a.reads(r)
 	})
 	return r

@@ -45,6 +45,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	tlsFiles, err := tlsConfig(&cfg, log)
+	if err != nil {
+		return err
+	}
 	tuneMemory()
 	metrics := telemetry.NewMetrics(web.Codes(), dispatch.FetchOutcomes())
 	stopTracing, err := startTracing(&cfg, log, metrics)
@@ -91,7 +95,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		Operator:  []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
 		Callbacks: []func(http.Handler) http.Handler{limit.Middleware(api.Reject)},
 	}
-	return serve(ctx, &cfg, log, stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api})
+	return serve(ctx, &cfg, log, stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, tls: tlsFiles})
 }
 
 // tuneMemory trades memory for time, within a limit, unless the environment says otherwise. Callbacks make much short-lived garbage.

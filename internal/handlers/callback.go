@@ -24,6 +24,9 @@ var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 const (
 	keepBody = 64 << 10
 	maxKey   = 256
+
+	discardBytes = 4 << 20
+	discardTime  = time.Second
 )
 
 // accept answers POST /callback: 202 once the callback is durable.
@@ -32,6 +35,7 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 	posted, key, err := a.read(w, r)
 	if err != nil {
 		a.Reject(w, r, err)
+		discard(w, r, err)
 		return
 	}
 	c := callback.Callback{
@@ -113,7 +117,9 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) (p callback.Posted, k
 	}
 	tooLarge := callback.Errorf(callback.BodyTooLarge, "the body is over %d bytes (--web-max-body)", a.MaxBody)
 	if r.ContentLength > a.MaxBody {
-		w.Header().Set("Connection", "close")
+		if r.ProtoMajor == 1 { // in HTTP/2 it would end the requests of others
+			w.Header().Set("Connection", "close")
+		}
 		return p, k, tooLarge
 	}
 	buffer := bodies.Get().(*bytes.Buffer)
@@ -138,6 +144,22 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) (p callback.Posted, k
 	}
 	p, err = callback.Decode(buffer.Bytes(), a.MaxIDs)
 	return p, k, err
+}
+
+// discard takes more of a body that was refused for its length, after the 413: many a sender reads no answer before it has written all, and
+// on a connection that is closed with bytes unread it would find a broken pipe in place of its 413. Over HTTP/2 the stream is ended for it,
+// and whoever waits for 100 Continue sends nothing more.
+func discard(w http.ResponseWriter, r *http.Request, err error) {
+	var e *callback.Error
+	waits := r.ContentLength >= 0 && r.Header.Get("Expect") != "" // its length alone was enough to refuse it
+	if !errors.As(err, &e) || e.Code != callback.BodyTooLarge || r.ProtoMajor > 1 || waits {
+		return
+	}
+	control := http.NewResponseController(w)
+	if control.Flush() != nil || control.SetReadDeadline(time.Now().Add(discardTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, r.Body, discardBytes) // whatever ends it, the connection is closed next
 }
 
 // jsonOnly refuses what says that it is not plain JSON. A body that says nothing of itself is taken for JSON.

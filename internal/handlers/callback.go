@@ -44,7 +44,7 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 		Trace:    telemetry.Current(r.Context()).Traceparent(),
 	}
 	ctx, span := telemetry.StartSpan(r.Context(), "inbox append")
-	first, err := a.append(ctx, &c, key)
+	first, err := a.append(context.WithoutCancel(ctx), &c, key) // see reading; the inbox has a time limit of its own
 	span.Fail(err)
 	span.End()
 	if err != nil {

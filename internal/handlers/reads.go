@@ -1,11 +1,13 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"math"
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -16,7 +18,14 @@ import (
 const (
 	defaultLimit = 100
 	maxLimit     = 1000
+	readTime     = 5 * time.Second
 )
+
+// reading is the context of a read: the request's, but for its end. net/http ends that as soon as the client closes its side of the connection,
+// which one that has said all may do and still wait for the answer.
+func reading(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), readTime)
+}
 
 // receipt answers GET /v1/callbacks/{id}: what became of a callback, from its 202 on.
 //
@@ -48,7 +57,9 @@ func (a *API) find(r *http.Request, id string) (callback.Receipt, error) {
 	if !errors.As(err, &e) || e.Code != callback.NotFound {
 		return callback.Receipt{}, err
 	}
-	return a.Store.Receipt(r.Context(), id)
+	ctx, cancel := reading(r)
+	defer cancel()
+	return a.Store.Receipt(ctx, id)
 }
 
 // waiting is the receipt of a callback in the inbox. One that was deferred has been worked on.
@@ -70,7 +81,9 @@ func (a *API) object(w http.ResponseWriter, r *http.Request) {
 		web.Fail(w, r, callback.Errorf(callback.InvalidParameter, "id: want an integer from 0 to %d", int64(math.MaxInt64)))
 		return
 	}
-	o, err := a.Store.Object(r.Context(), id)
+	ctx, cancel := reading(r)
+	defer cancel()
+	o, err := a.Store.Object(ctx, id)
 	if err != nil {
 		a.failRead(w, r, err)
 		return
@@ -92,7 +105,9 @@ func (a *API) objects(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q.Limit++ // one more than the page tells whether there is a next one
-	found, err := a.Store.Objects(r.Context(), q)
+	ctx, cancel := reading(r)
+	defer cancel()
+	found, err := a.Store.Objects(ctx, q)
 	if err != nil {
 		a.failRead(w, r, err)
 		return

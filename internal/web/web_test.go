@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"testing"
@@ -14,7 +15,7 @@ import (
 
 // TestHeaders: no answer is guessed at or kept, and a problem is whole as soon as it is written.
 func TestHeaders(t *testing.T) {
-	r := httptest.NewRequest("GET", "/", nil)
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	w := httptest.NewRecorder()
 	web.JSON(w, 200, 1)
 	require.Equal(t, "application/json", w.Header().Get("Content-Type"))

@@ -84,9 +84,9 @@ func TestLargeBodyIsLeft(t *testing.T) {
 	}{
 		"sends nothing":           {"Content-Length: 1000000000", 0, time.Second, 0},
 		"waits to be asked":       {"Content-Length: 1000000000\r\nExpect: 100-continue", 0, 0, time.Second},
-		"sends without an end":    {"Content-Length: 1000000000", 1 << 30, 0, 0},
-		"chunks without an end":   {"Transfer-Encoding: chunked", 1 << 30, 0, 0},
-		"asked, and sends chunks": {"Transfer-Encoding: chunked\r\nExpect: 100-continue", 1 << 30, 0, 0},
+		"sends without an end":    {"Content-Length: 1000000000", 1 << 30, 0, time.Second},
+		"chunks without an end":   {"Transfer-Encoding: chunked", 1 << 30, 0, time.Second},
+		"asked, and sends chunks": {"Transfer-Encoding: chunked\r\nExpect: 100-continue", 1 << 30, 0, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", strings.TrimPrefix(s.public, "http://"))

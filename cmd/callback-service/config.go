@@ -17,6 +17,9 @@ import (
 // version is set by the linker: -ldflags "-X main.version=v1.2.3".
 var version = "dev"
 
+// maxRate is as good as no limit, and keeps arithmetic with it within bounds.
+const maxRate = 1_000_000
+
 // config are the flags and, with the prefix CALLBACK_, the environment variables.
 type config struct {
 	conf.Version
@@ -27,9 +30,13 @@ type config struct {
 		ReadTimeout     time.Duration `conf:"default:5s,help:longest time for a request to arrive"`
 		WriteTimeout    time.Duration `conf:"default:10s,help:longest time from a request's header to the end of its answer; above 5s for an append may wait as long"`
 		ShutdownTimeout time.Duration `conf:"default:20s,help:longest time from SIGTERM to the exit"`
+		TLSCert         string        `conf:"flag:web-tls-cert,env:WEB_TLS_CERT,help:PEM file with the public listener's certificate and its chain; read again when it changes; empty: no TLS"`
+		TLSKey          string        `conf:"flag:web-tls-key,env:WEB_TLS_KEY,help:PEM file with its private key"`
 		MaxBody         int64         `conf:"default:1048576,help:bytes of a callback; above: 413"`
 		MaxIDs          int           `conf:"flag:web-max-ids,env:WEB_MAX_IDS,default:1000,help:ids in a callback; above: 422"`
 		MaxInFlight     int64         `conf:"default:4096,help:requests at once; above: 503 overloaded"`
+		Rate            float64       `conf:"default:0,help:callbacks a second of each sender; above: 429; 0: no limit"`
+		Burst           int           `conf:"default:0,help:callbacks of a sender at once; 0: a second's worth"`
 	}
 	Auth struct {
 		File string `conf:"help:YAML file of senders and their credentials; empty: everybody may post and read. Read again when it changes"`
@@ -132,13 +139,32 @@ func (c *config) validate() error {
 	if p := c.Trace.Probability; !(p >= 0 && p <= 1) {
 		return fmt.Errorf("--trace-probability %v: want 0 to 1", p)
 	}
-	if c.Web.DebugToken == "" && !loopback(c.Web.Debug) {
-		return fmt.Errorf("--web-debug %s is not on loopback: set --web-debug-token, or listen on 127.0.0.1", c.Web.Debug)
+	if err := c.validateWeb(); err != nil {
+		return err
 	}
 	if _, err := c.inboxPath(); err != nil {
 		return err
 	}
 	return c.dispatch().Validate()
+}
+
+func (c *config) validateWeb() error {
+	if rate := c.Web.Rate; !(rate >= 0 && rate <= maxRate) {
+		return fmt.Errorf("--web-rate %v: want 0 to %d", rate, maxRate)
+	}
+	if burst := c.Web.Burst; burst < 0 || burst > maxRate {
+		return fmt.Errorf("--web-burst %d: want 0 to %d", burst, maxRate)
+	}
+	if c.Web.TLSCert != "" && c.Web.TLSKey == "" {
+		return errors.New("--web-tls-cert needs --web-tls-key")
+	}
+	if c.Web.TLSKey != "" && c.Web.TLSCert == "" {
+		return errors.New("--web-tls-key needs --web-tls-cert")
+	}
+	if c.Web.DebugToken == "" && !loopback(c.Web.Debug) {
+		return fmt.Errorf("--web-debug %s is not on loopback: set --web-debug-token, or listen on 127.0.0.1", c.Web.Debug)
+	}
+	return nil
 }
 
 func (c *config) inboxPath() (string, error) {

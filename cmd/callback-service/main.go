@@ -49,6 +49,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	tlsFiles, err := tlsConfig(&cfg, log)
+	if err != nil {
+		return err
+	}
 	tuneMemory()
 	metrics := telemetry.NewMetrics(web.Codes(), dispatch.FetchOutcomes())
 	stopTracing, err := startTracing(&cfg, log, metrics)
@@ -87,13 +91,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		Inbox: in, Store: db, Progress: dispatcher, Metrics: metrics, Log: log,
 		Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs,
 	}
+	limit := middleware.NewRateLimit(middleware.SenderOrIP)
+	limit.Set(cfg.Web.Rate, cfg.Web.Burst)
 	api.Around = handlers.Around{
-		All:      []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, metrics.Panics)},
-		Public:   []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
-		Operator: []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
-		Admin:    []func(http.Handler) http.Handler{middleware.Change},
+		All:       []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, metrics.Panics)},
+		Public:    []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
+		Operator:  []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
+		Admin:     []func(http.Handler) http.Handler{middleware.Change},
+		Callbacks: []func(http.Handler) http.Handler{limit.Middleware(api.Reject)},
 	}
-	s := stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api}
+	s := stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, tls: tlsFiles}
 	if cfg.Auth.File != "" {
 		if s.senders, err = auth.Open(cfg.Auth.File, log); err != nil {
 			return err

@@ -40,7 +40,8 @@ func TestHelpAndVersion(t *testing.T) {
 	require.Zero(t, status)
 	for _, flag := range []string{
 		"--web-address", "--web-debug", "--web-debug-token", "--web-read-timeout", "--web-write-timeout", "--web-shutdown-timeout", "--web-max-body",
-		"--web-max-ids", "--web-max-in-flight", "--source-url", "--source-timeout", "--source-max-body", "--source-header", "--source-ca",
+		"--web-max-ids", "--web-max-in-flight", "--web-rate", "--web-burst", "--web-tls-cert", "--web-tls-key",
+		"--source-url", "--source-timeout", "--source-max-body", "--source-header", "--source-ca",
 		"--inbox-url", "--inbox-max-bytes", "--inbox-dedupe", "--inbox-dedupe-max", "--auth-file", "--pool-workers", "--pool-window", "--pool-max-attempts", "--database-url", "--receipt-ttl",
 		"--object-ttl", "--object-keep", "--trace-url", "--trace-service", "--trace-probability", "--log-level", "--log-format",
 	} {
@@ -67,6 +68,11 @@ func TestBadStart(t *testing.T) {
 		{"--web-debug=0.0.0.0:0", "--web-debug-token"},
 		{"--web-max-ids=0", "--web-max-ids"},
 		{"--web-read-timeout=-1s", "--web-read-timeout"},
+		{"--web-rate=-1", "--web-rate"},
+		{"--web-rate=NaN", "--web-rate"},
+		{"--web-burst=-1", "--web-burst"},
+		{"--web-tls-cert=" + file, "--web-tls-key"},
+		{"--web-tls-key=" + file, "--web-tls-cert"},
 		{"--source-url=ftp://x", "--source-url"},
 		{"--source-ca=" + file, "--source-ca"},
 		{"--source-header=nonsense", "--source-header"},

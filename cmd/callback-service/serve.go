@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,7 @@ type stages struct {
 	expirer    *expire.Expirer
 	api        *handlers.API
 	senders    *auth.Authenticator // nil: nobody asks who sends
+	tls        *tls.Config         // of the public listener; nil: no TLS
 }
 
 // serve runs the stages until ctx ends, or until one of the goroutines dies that there is only one of: then it returns that error, and the
@@ -62,7 +64,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 
 	public, err := listen("--web-address", cfg.Web.Address, &http.Server{
 		Handler: s.api.Public(), ReadTimeout: cfg.Web.ReadTimeout, WriteTimeout: cfg.Web.WriteTimeout,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, TLSConfig: s.tls,
 	}, log)
 	if err != nil {
 		stopWorking()
@@ -169,7 +171,11 @@ func listen(flag, address string, s *http.Server, log *slog.Logger) (*server, er
 }
 
 func (s *server) serve(fatal chan<- error) {
-	if err := s.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+	serve := s.Serve
+	if s.TLSConfig != nil {
+		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") } // the config has the certificate
+	}
+	if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		fatal <- fmt.Errorf("the listener on %s: %w", s.address, err)
 	}
 }

@@ -38,7 +38,7 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 		Trace: telemetry.Current(r.Context()).Traceparent(),
 	}
 	ctx, span := telemetry.StartSpan(r.Context(), "inbox append")
-	first, err := a.append(ctx, &c, key)
+	first, err := a.append(context.WithoutCancel(ctx), &c, key) // see reading; the inbox has a time limit of its own
 	span.Fail(err)
 	span.End()
 	if err != nil {
@@ -66,7 +66,7 @@ func (a *API) append(ctx context.Context, c *callback.Callback, key callback.Key
 // acknowledge writes the 202 by hand: encoding/json would be a third of the ack path's own work.
 func acknowledge(w http.ResponseWriter, c *callback.Callback, duplicate bool) {
 	w.Header().Set("Location", "/v1/callbacks/"+c.ID)
-	w.Header().Set("Content-Type", "application/json")
+	web.SetType(w.Header(), "application/json")
 	w.WriteHeader(http.StatusAccepted)
 	body := append(make([]byte, 0, 100), `{"callback_id":"`...)
 	body = append(append(body, c.ID...), `","objects":`...)
@@ -95,6 +95,9 @@ func key(h http.Header, body []byte) (callback.Key, error) {
 // Reject answers with err and, where a callback was posted, counts it as rejected. It is for middleware as well.
 func (a *API) Reject(w http.ResponseWriter, r *http.Request, err error) {
 	code := web.Fail(w, r, err)
+	if code == callback.BodyTooLarge {
+		web.Discard(w, r)
+	}
 	if r.Method != http.MethodPost {
 		return
 	}

@@ -1,13 +1,10 @@
 package handlers_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -88,45 +85,6 @@ func TestBodies(t *testing.T) {
 			require.NotEmpty(t, s.problem(r, c.status, c.code))
 		})
 	}
-}
-
-// TestLargeBodies: the answer comes before the body has.
-func TestLargeBodies(t *testing.T) {
-	s := newService(t)
-	for name, head := range map[string]string{
-		"by its length": "Content-Length: 1000000000\r\n\r\n",
-		"by its chunks": "Transfer-Encoding: chunked\r\n\r\n200000\r\n" + strings.Repeat("[", 0x200000),
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn, err := net.Dial("tcp", strings.TrimPrefix(s.public, "http://"))
-			require.NoError(t, err)
-			defer conn.Close()
-			require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
-			go func() { // ends when the connection is closed
-				_, _ = io.WriteString(conn, "POST /callback HTTP/1.1\r\nHost: x\r\n"+head)
-			}()
-			response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			require.NoError(t, err)
-			defer response.Body.Close()
-			require.Equal(t, http.StatusRequestEntityTooLarge, response.StatusCode)
-			require.True(t, response.Close, "the rest of the body is not read")
-		})
-	}
-}
-
-func TestBodyThatEndsEarly(t *testing.T) {
-	s := newService(t)
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.public, "http://"))
-	require.NoError(t, err)
-	defer conn.Close()
-	_, err = io.WriteString(conn, "POST /callback HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n{\"object_ids\":[1]")
-	require.NoError(t, err)
-	require.NoError(t, conn.(*net.TCPConn).CloseWrite())
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	require.NoError(t, err)
-	defer response.Body.Close()
-	require.Equal(t, http.StatusBadRequest, response.StatusCode)
-	require.Zero(t, s.inbox.Stats().Callbacks)
 }
 
 // failing is an inbox that accepts nothing.

@@ -72,6 +72,8 @@ type Around struct {
 	Public   []func(http.Handler) http.Handler
 	Operator []func(http.Handler) http.Handler
 	Admin    []func(http.Handler) http.Handler // the operator's /admin, within Operator
+	// Callbacks is around the posting of callbacks, inside Public.
+	Callbacks []func(http.Handler) http.Handler
 }
 
 // sender is who sent the request. Where nobody asks who it is, and on the operator listener, everybody may see everything.
@@ -98,8 +100,9 @@ func (a *API) Public() http.Handler {
 	})
 	r.Group(func(r chi.Router) {
 		r.Use(a.Around.Public...)
-		r.Post("/callback", a.accept)
-		r.Post("/v1/callbacks", a.accept)
+		callbacks := r.With(a.Around.Callbacks...)
+		callbacks.Post("/callback", a.accept)
+		callbacks.Post("/v1/callbacks", a.accept)
 		a.reads(r)
 	})
 	return r

@@ -1,10 +1,12 @@
 package handlers
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -15,7 +17,14 @@ import (
 const (
 	defaultLimit = 100
 	maxLimit     = 1000
+	readTime     = 5 * time.Second
 )
+
+// reading is the context of a read: the request's, but for its end. net/http ends that as soon as the client closes its side of the connection,
+// which one that has said all may do and still wait for the answer.
+func reading(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), readTime)
+}
 
 // object answers GET /v1/objects/{id}.
 func (a *API) object(w http.ResponseWriter, r *http.Request) {
@@ -24,7 +33,9 @@ func (a *API) object(w http.ResponseWriter, r *http.Request) {
 		web.Fail(w, r, callback.Errorf(callback.InvalidParameter, "id: want an integer from 0 to %d", int64(math.MaxInt64)))
 		return
 	}
-	o, err := a.Store.Object(r.Context(), id)
+	ctx, cancel := reading(r)
+	defer cancel()
+	o, err := a.Store.Object(ctx, id)
 	if err != nil {
 		a.failRead(w, r, err)
 		return
@@ -50,7 +61,9 @@ func (a *API) objects(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q.Limit++ // one more than the page tells whether there is a next one
-	found, err := a.Store.Objects(r.Context(), q)
+	ctx, cancel := reading(r)
+	defer cancel()
+	found, err := a.Store.Objects(ctx, q)
 	if err != nil {
 		a.failRead(w, r, err)
 		return

@@ -49,7 +49,9 @@ func (a *API) find(r *http.Request, id string) (callback.Receipt, error) {
 	if !errors.As(err, &e) || e.Code != callback.NotFound {
 		return callback.Receipt{}, err
 	}
-	return a.Store.Receipt(r.Context(), id)
+	ctx, cancel := reading(r)
+	defer cancel()
+	return a.Store.Receipt(ctx, id)
 }
 
 // waiting is the receipt of a callback in the inbox. One that was deferred has been worked on.
@@ -82,11 +84,13 @@ func (a *API) receipts(w http.ResponseWriter, r *http.Request) {
 		web.Fail(w, r, err)
 		return
 	}
+	ctx, cancel := reading(r)
+	defer cancel()
 	var answer any
 	if count {
-		answer, err = a.count(r.Context(), q)
+		answer, err = a.count(ctx, q)
 	} else {
-		answer, err = a.list(r.Context(), q)
+		answer, err = a.list(ctx, q)
 	}
 	if err != nil {
 		a.failRead(w, r, err)

@@ -57,9 +57,21 @@ func JSON(w http.ResponseWriter, status int, v any) {
 	if err != nil { // only a value that this program made wrong: a bug, which the recoverer logs
 		panic(fmt.Errorf("encode an answer: %w", err))
 	}
-	w.Header().Set("Content-Type", "application/json")
+	SetType(w.Header(), "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client has gone; there is nobody left to tell
+}
+
+// SetType says what the answer is, and that nobody shall guess it (a browser, from what a sender or the source wrote) or keep it: all that
+// this service tells changes within seconds. A header that is there already stays.
+func SetType(h http.Header, contentType string) {
+	h.Set("Content-Type", contentType)
+	if h.Get("X-Content-Type-Options") == "" {
+		h.Set("X-Content-Type-Options", "nosniff")
+	}
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-store")
+	}
 }
 
 // Fail answers with the problem that err is, and returns its code. Only a *callback.Error says anything to the client; any other is an
@@ -77,7 +89,8 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) callback.Code {
 	}
 	w.Header().Del("Content-Encoding")
 	body, _ := json.Marshal(p) // strings and an int: it cannot fail
-	w.Header().Set("Content-Type", "application/problem+json")
+	SetType(w.Header(), "application/problem+json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // so that the answer is whole for its client before the handler ends
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(body) // the client has gone; there is nobody left to tell
 	return e.Code

@@ -281,6 +281,17 @@ func TestReplicas(t *testing.T) {
 	})
 }
 
+// TestPostmanCollection runs every request of doc/postman.json with newman.
+func TestPostmanCollection(t *testing.T) {
+	source := newSource(t)
+	s := start(t, t.TempDir(), "--source-url="+source.URL, "--object-ttl=1h")
+	cmd := exec.Command("npx", "--yes", "newman@6.2.1", "run", filepath.Join("..", "..", "doc", "postman.json"), "--color", "off",
+		"--env-var", "baseUrl="+s.public, "--env-var", "operatorUrl="+s.operator)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.NoError(t, s.stop())
+}
+
 // TestFairness: one sender floods a million ids, at a source that would take hours for them, and another's single callback is done in seconds.
 func TestFairness(t *testing.T) {
 	source := newSource(t)

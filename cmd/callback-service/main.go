@@ -45,7 +45,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		_, _ = io.WriteString(out, help)
 		return err
 	}
-	log, err := telemetry.NewLogger(out, cfg.Log.Level, cfg.Log.Format)
+	level := new(slog.LevelVar)
+	if parsed, err := telemetry.ParseLevel(cfg.Log.Level); err == nil {
+		level.Set(parsed)
+	} else {
+		return err
+	}
+	log, err := telemetry.NewLogger(out, level, cfg.Log.Format)
 	if err != nil {
 		return err
 	}
@@ -74,7 +80,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	defer closing(log, "database", db.Close)
 	objects, err := source.New(source.Options{
 		URL: cfg.Source.URL, Timeout: cfg.Source.Timeout, MaxBody: cfg.Source.MaxBody, Header: cfg.Source.Header, CAFile: cfg.Source.CA,
-		Workers: cfg.Pool.Workers, Wrap: telemetry.Transport,
+		Workers: dispatch.MaxWorkers, Wrap: telemetry.Transport, // workers may grow, and idle connections end by themselves
 	})
 	if err != nil {
 		return err
@@ -99,6 +105,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		Operator:  []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
 		Admin:     []func(http.Handler) http.Handler{middleware.Change},
 		Callbacks: []func(http.Handler) http.Handler{limit.Middleware(api.Reject)},
+	}
+	api.Runtime = &runtime{
+		dispatcher: dispatcher, db: db, expirer: expirer, limit: limit, level: level, tracing: cfg.Trace.URL != "",
+		validate: options, burst: cfg.Web.Burst, rate: cfg.Web.Rate, sampled: cfg.Trace.Probability, objectTTL: cfg.Object.TTL,
 	}
 	s := stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, tls: tlsFiles}
 	if cfg.Auth.File != "" {

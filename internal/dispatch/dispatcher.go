@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"callback-service/internal/callback"
@@ -63,14 +64,34 @@ type Options struct {
 	Metrics           *telemetry.Metrics
 }
 
-// maxWorkers bounds Options.Workers, for the channels to and from the workers must hold them all.
-const maxWorkers = 16384
+// MaxWorkers bounds Options.Workers, for the channels to and from the workers must hold them all.
+const MaxWorkers = 16384
+
+// Settings are what may change while Run runs.
+type Settings struct {
+	Workers     int
+	MaxAttempts int
+	Keep        Keep
+	Paused      bool // nothing new is fetched; what is in flight ends, and all else waits in the inbox
+}
+
+// Settings returns those in force.
+func (d *Dispatcher) Settings() Settings { return *d.settings.Load() }
+
+// Set changes the settings, which must be valid: see Options.Validate. With fewer workers the fetches in flight end first.
+func (d *Dispatcher) Set(s Settings) {
+	d.settings.Store(&s)
+	select {
+	case d.changed <- struct{}{}:
+	default: // the loop will look anyway
+	}
+}
 
 // Validate names the flag that is out of its range.
 func (o Options) Validate() error {
 	switch {
-	case o.Workers < 1 || o.Workers > maxWorkers:
-		return fmt.Errorf("--pool-workers %d: want 1 to %d", o.Workers, maxWorkers)
+	case o.Workers < 1 || o.Workers > MaxWorkers:
+		return fmt.Errorf("--pool-workers %d: want 1 to %d", o.Workers, MaxWorkers)
 	case o.Window < 1 || o.Window > 1<<24:
 		return fmt.Errorf("--pool-window %d: want 1 to %d", o.Window, 1<<24)
 	case o.MaxAttempts < 1 || o.MaxAttempts > 255:
@@ -94,6 +115,9 @@ type Dispatcher struct {
 	written chan written    // from the writer
 	panics  chan error      // from feeders and writer: their panic ends Run
 
+	settings atomic.Pointer[Settings]
+	changed  chan struct{} // capacity 1: settings did
+
 	// What follows is the loop's.
 	window    *window
 	lanes     [2]*lane
@@ -113,10 +137,11 @@ type Dispatcher struct {
 func New(inbox Inbox, fresh, again Feed, source Source, store Store, o Options) *Dispatcher {
 	d := &Dispatcher{
 		Options: o, inbox: inbox, source: source, store: store,
-		jobs: make(chan *task, maxWorkers), results: make(chan result, maxWorkers),
+		jobs: make(chan *task, MaxWorkers), results: make(chan result, MaxWorkers),
 		batches: make(chan []*outcome, 1), written: make(chan written, 1), panics: make(chan error, 3),
-		window: newWindow(o.Window), active: map[string]*entry{},
+		window: newWindow(o.Window), active: map[string]*entry{}, changed: make(chan struct{}, 1),
 	}
+	d.settings.Store(&Settings{Workers: o.Workers, MaxAttempts: o.MaxAttempts, Keep: o.Keep})
 	d.lanes[laneFresh] = newLane(fresh)
 	d.lanes[laneDeferred] = newLane(again)
 	return d
@@ -162,6 +187,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		case w := <-d.written:
 			d.account(w)
 		case <-timer.C:
+		case <-d.changed:
 		case err := <-d.panics:
 			return err
 		case <-stop:
@@ -173,7 +199,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 			defer saves.Stop()
 		}
 		now := time.Now()
-		if !d.finishing {
+		if !d.finishing && !d.Settings().Paused {
 			d.admit(now)
 			d.launch(now, spawn)
 		}
@@ -213,10 +239,14 @@ func (d *Dispatcher) arm(timer *time.Timer, now time.Time) {
 	if len(d.outcomes) > 0 && !d.writing {
 		earlier(d.oldest.Add(linger))
 	}
-	if len(d.window.waiting) > 0 && !d.finishing {
+	if d.finishing || d.Settings().Paused {
+		timer.Reset(next.Sub(now))
+		return
+	}
+	if len(d.window.waiting) > 0 {
 		earlier(d.window.waiting[0].due)
 	}
-	if d.window.ready() > 0 && d.breaker.open && !d.breaker.probing && !d.finishing {
+	if d.window.ready() > 0 && d.breaker.open && !d.breaker.probing {
 		earlier(d.breaker.next)
 	}
 	timer.Reset(next.Sub(now))

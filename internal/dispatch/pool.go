@@ -38,7 +38,7 @@ func FetchOutcomes() []string {
 // launch gives queued tasks to workers, as many as there are, and as the breaker lets through. Workers are started when they are first
 // needed and then stay.
 func (d *Dispatcher) launch(now time.Time, spawn func()) {
-	for d.window.ready() > 0 && d.busy < d.Workers && d.breaker.allows(now) {
+	for d.window.ready() > 0 && d.busy < d.Settings().Workers && d.breaker.allows(now) {
 		t := d.window.pick(d.breaker.open)
 		t.probe = d.breaker.open
 		d.breaker.probing = t.probe
@@ -126,7 +126,7 @@ func open(b bool) float64 {
 
 // keep makes the outcome of an answer.
 func (d *Dispatcher) keep(o callback.Object, serving []pair) *outcome {
-	if d.Keep == KeepOnline && !o.Online {
+	if d.Settings().Keep == KeepOnline && !o.Online {
 		return &outcome{kind: skipped, pairs: serving}
 	}
 	for _, p := range serving {
@@ -164,7 +164,7 @@ func (d *Dispatcher) failed(t *task, failure *callback.FetchError) {
 		if spends {
 			p.attempts++
 		}
-		if int(p.attempts) >= d.MaxAttempts {
+		if int(p.attempts) >= d.Settings().MaxAttempts {
 			given = append(given, p)
 		} else {
 			rest = append(rest, p)

@@ -8,6 +8,7 @@ import (
 	"net/http/pprof"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
@@ -53,6 +54,7 @@ type API struct {
 	Inbox    Inbox
 	Store    Store
 	Progress Progress
+	Runtime  Runtime
 	Metrics  *telemetry.Metrics
 	Log      *slog.Logger
 
@@ -63,6 +65,7 @@ type API struct {
 	Around Around
 
 	draining atomic.Bool
+	patching sync.Mutex // one change of settings at a time
 }
 
 // Around is the middleware around the routes, the outermost first. Health checks pass only what is around all: who asks for them has no
@@ -124,6 +127,8 @@ func (a *API) Operator() http.Handler {
 		a.reads(r)
 		r.Route("/admin", func(r chi.Router) {
 			r.Use(a.Around.Admin...)
+			r.Get("/config", a.settings)
+			r.Patch("/config", a.changeSettings)
 			r.Get("/dead-letters", a.deadLetters)
 			r.Post("/dead-letters/redrive", a.redrive)
 			r.Post("/dead-letters/drop", a.drop)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -83,14 +84,14 @@ func TestContinue(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	var out bytes.Buffer
-	log, err := NewLogger(&out, "warn", "json")
+	log, err := NewLogger(&out, slog.LevelWarn, "json")
 	require.NoError(t, err)
 	log.Info("not this")
 	log.Warn("this")
 	require.Contains(t, out.String(), `"msg":"this"`)
 	require.NotContains(t, out.String(), "not this")
-	_, err = NewLogger(&out, "loud", "text")
+	_, err = ParseLevel("loud")
 	require.ErrorContains(t, err, "--log-level")
-	_, err = NewLogger(&out, "info", "xml")
+	_, err = NewLogger(&out, slog.LevelInfo, "xml")
 	require.ErrorContains(t, err, "--log-format")
 }

@@ -53,6 +53,11 @@ func StartTracing(o TraceOptions) (stop func(), err error) {
 	}, nil
 }
 
+// SetTraceProbability changes the share of traces that begin here and are sampled, while StartTracing exports them.
+func SetTraceProbability(p float64) {
+	trace.ApplyConfig(trace.Config{DefaultSampler: trace.ProbabilitySampler(p)})
+}
+
 func reporterLog(l *slog.Logger) *log.Logger {
 	return slog.NewLogLogger(l.With("component", "zipkin").Handler(), slog.LevelWarn)
 }

@@ -38,7 +38,7 @@ func TestSettings(t *testing.T) {
 	for body, field := range map[string]string{
 		`{"pool_workers":0}`: "pool_workers", `{"pool_max_attempts":1000}`: "pool_max_attempts", `{"object_ttl":"0s"}`: "object_ttl", `{"object_ttl":5}`: "object_ttl",
 		`{"object_keep":"some"}`: "object_keep", `{"web_rate":-1}`: "web_rate", `{"log_level":"loud"}`: "log_level",
-		`{"trace_probability":2}`: "trace_probability", `{"paused":"yes"}`: "paused", `{"pool_wrokers":1}`: "pool_wrokers", //nolint:misspell // that is the point
+		`{"trace_probability":2}`: "trace_probability", `{"paused":"yes"}`: "paused", `{"pool_wrokers":1}`: "pool_wrokers",
 		`{"pool_workers":7,"log_level":"loud"}`: "log_level",
 	} {
 		status, answer := s.patch(body)

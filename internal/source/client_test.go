@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -236,6 +237,35 @@ func TestRedirects(t *testing.T) {
 	}
 	require.Zero(t, seen.Load(), "another host was asked, and may have seen the header")
 	require.Equal(t, int64(maxRedirects+1), hops.Load())
+}
+
+func TestSameHost(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		same     bool
+	}{
+		{"http://h/a", "http://H:80/b", true},
+		{"https://h:443/a", "https://h/b", true},
+		{"http://h:80/a", "//h/b", true},
+		{"http://[::1]/a", "http://[::1]:80/b", true},
+		{"http://h/a", "http://h:443/b", false},
+		{"http://h/a", "https://h/b", false},
+		{"https://h/a", "http://h/b", false},
+		{"http://h/a", "http://h.evil/b", false},
+		{"http://h/a", "http://h@evil/b", false},
+		{"http://h/a", "mailto:h", false},
+		{"http://h/a", "/\\evil", true}, // a path for net/url, whatever browsers say
+	} {
+		from, err := url.Parse(c.from)
+		require.NoError(t, err)
+		to, err := follow(from, &http.Response{Header: http.Header{"Location": {c.to}}})
+		if !c.same {
+			require.Equal(t, callback.ReasonRedirect, failure(t, err).Reason, c)
+			continue
+		}
+		require.NoError(t, err, c)
+		require.Equal(t, from.Host, to.Host, c)
+	}
 }
 
 func BenchmarkFetch(b *testing.B) {

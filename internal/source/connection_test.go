@@ -113,6 +113,7 @@ func TestBrokenConnection(t *testing.T) {
 		_, err := newClient(t, "http://"+address).Fetch(t.Context(), 1)
 		require.Equal(t, callback.ReasonBroken, failure(t, err).Reason, "%s: %v", name, err)
 		require.Less(t, len(err.Error()), 300, name)
+		require.Equal(t, name == "an endless header", strings.Contains(err.Error(), "headers exceeded"), "%s: %v", name, err)
 	}
 }
 
@@ -131,6 +132,21 @@ func TestSwitchingProtocols(t *testing.T) {
 	<-closed
 }
 
+// TestTooLargeIsNotReadOn: nor waited for.
+func TestTooLargeIsNotReadOn(t *testing.T) {
+	closed := make(chan struct{})
+	address := bare(t, func(conn net.Conn) {
+		request(conn)
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{\"id\":1,")
+		for request(conn) {
+		}
+		close(closed)
+	})
+	_, err := newClient(t, "http://"+address, func(o *Options) { o.Timeout = time.Hour }).Fetch(t.Context(), 1)
+	require.Equal(t, callback.ReasonTooLarge, failure(t, err).Reason)
+	<-closed
+}
+
 // TestStaleConnection: a source closes an idle connection just as the next request is on its way. That is no failure of the source.
 func TestStaleConnection(t *testing.T) {
 	var connections atomic.Int64
@@ -146,6 +162,10 @@ func TestStaleConnection(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, int64(5), connections.Load())
+
+	c.transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("gone") }
+	_, err := c.Fetch(t.Context(), 1)
+	require.Equal(t, callback.ReasonConnect, failure(t, err).Reason, "there was a connection, but it was stale, and there was no other")
 }
 
 // TestConnectionsAreKept: whatever the answer was, its connection serves the next fetch.
@@ -227,7 +247,7 @@ func TestTLS(t *testing.T) {
 		require.Equal(t, callback.ReasonConnect, failure(t, err).Reason, "its certificate is not the system's")
 	}
 	for name, config := range map[string]*tls.Config{
-		"only old versions":     {MaxVersion: tls.VersionTLS11}, //nolint:gosec // what must be refused
+		"only old versions":     {MaxVersion: tls.VersionTLS11},
 		"wants our certificate": {MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert},
 	} {
 		url, ca := secure(t, ok, func(s *httptest.Server) { s.TLS = config })

@@ -73,6 +73,7 @@ type config struct {
 		URL         string  `conf:"help:Zipkin's span API; for example http://localhost:9411/api/v2/spans; empty: no traces"`
 		Service     string  `conf:"default:callback-service,help:name of this service in traces"`
 		Probability float64 `conf:"default:1,help:share of traces that begin here and are sampled; 0 to 1"`
+		Rate        float64 `conf:"default:100,help:traces a second at most; 0: no ceiling"`
 	}
 	Log struct {
 		Level  string `conf:"default:info,help:debug or info or warn or error"`
@@ -160,6 +161,9 @@ func (c *config) validateWeb() error {
 	}
 	if c.Web.TLSKey != "" && c.Web.TLSCert == "" {
 		return errors.New("--web-tls-key needs --web-tls-cert")
+	}
+	if !(c.Trace.Rate >= 0) {
+		return fmt.Errorf("--trace-rate %v: want traces a second, or 0 for no ceiling", c.Trace.Rate)
 	}
 	if c.Web.DebugToken == "" && !loopback(c.Web.Debug) {
 		return fmt.Errorf("--web-debug %s is not on loopback: set --web-debug-token, or listen on 127.0.0.1", c.Web.Debug)

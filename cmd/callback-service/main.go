@@ -134,7 +134,7 @@ func tuneMemory() {
 
 func startTracing(cfg *config, log *slog.Logger, m *telemetry.Metrics) (func(), error) {
 	stop, err := telemetry.StartTracing(telemetry.TraceOptions{
-		URL: cfg.Trace.URL, Service: cfg.Trace.Service, Probability: cfg.Trace.Probability,
+		URL: cfg.Trace.URL, Service: cfg.Trace.Service, Probability: cfg.Trace.Probability, Ceiling: cfg.Trace.Rate,
 		Timeout: min(5*time.Second, cfg.Web.ShutdownTimeout/5), Logger: log, Dropped: m.SpansDropped,
 	})
 	if err != nil {

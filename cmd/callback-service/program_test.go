@@ -43,7 +43,7 @@ func TestHelpAndVersion(t *testing.T) {
 		"--web-max-ids", "--web-max-in-flight", "--web-rate", "--web-burst", "--web-tls-cert", "--web-tls-key",
 		"--source-url", "--source-timeout", "--source-max-body", "--source-header", "--source-ca",
 		"--inbox-url", "--inbox-max-bytes", "--inbox-dedupe", "--inbox-dedupe-max", "--auth-file", "--pool-workers", "--pool-window", "--pool-max-attempts", "--database-url", "--receipt-ttl",
-		"--object-ttl", "--object-keep", "--trace-url", "--trace-service", "--trace-probability", "--log-level", "--log-format",
+		"--object-ttl", "--object-keep", "--trace-url", "--trace-service", "--trace-probability", "--trace-rate", "--log-level", "--log-format",
 	} {
 		require.Regexp(t, flag+`[ /]`, out)
 		require.Contains(t, out, "CALLBACK_"+strings.ReplaceAll(strings.ToUpper(strings.TrimPrefix(flag, "--")), "-", "_"))
@@ -89,6 +89,7 @@ func TestBadStart(t *testing.T) {
 		{"--receipt-ttl=-1s", "--receipt-ttl"},
 		{"--trace-url=::", "--trace-url"},
 		{"--trace-probability=2", "--trace-probability"},
+		{"--trace-rate=-1", "--trace-rate"},
 		{"--log-level=loud", "--log-level"},
 		{"--log-format=xml", "--log-format"},
 	} {

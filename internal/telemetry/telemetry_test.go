@@ -82,6 +82,48 @@ func TestContinue(t *testing.T) {
 	}
 }
 
+// TestRemoteParents: whatever way a sender writes its span down, it is ours' parent.
+func TestRemoteParents(t *testing.T) {
+	const id, span = "463ac35c9f6413ad48485a3953bb6124", "00f067aa0ba902b7"
+	for name, header := range map[string]http.Header{
+		"B3, single":      {"B3": {id + "-" + span + "-1"}},
+		"B3, single, d":   {"B3": {id + "-" + span + "-d"}},
+		"B3, several":     {"X-B3-Traceid": {id}, "X-B3-Spanid": {span}, "X-B3-Sampled": {"1"}},
+		"W3C":             {"Traceparent": {"00-" + id + "-" + span + "-01"}},
+		"W3C, B3 garbage": {"Traceparent": {"00-" + id + "-" + span + "-01"}, "B3": {"garbage"}},
+	} {
+		c, ok := remote(&http.Request{Header: header})
+		require.True(t, ok, name)
+		require.Equal(t, id, c.TraceID.String(), name)
+		require.Equal(t, span, c.SpanID.String(), name)
+		require.True(t, c.IsSampled(), name)
+	}
+	c, ok := remote(&http.Request{Header: http.Header{"B3": {id + "-" + span + "-0"}}})
+	require.True(t, ok)
+	require.False(t, c.IsSampled())
+	_, ok = remote(&http.Request{Header: http.Header{"B3": {"0"}}})
+	require.False(t, ok)
+}
+
+// TestCeilingOfTraces bounds what traces cost, also when senders decide for all of theirs.
+func TestCeilingOfTraces(t *testing.T) {
+	stop, err := StartTracing(TraceOptions{URL: "http://127.0.0.1:1", Probability: 1, Ceiling: 5, Timeout: time.Second, Logger: slog.New(slog.DiscardHandler), Dropped: NewMetrics(nil, nil).SpansDropped})
+	require.NoError(t, err)
+	defer stop()
+	t.Cleanup(func() { trace.ApplyConfig(trace.Config{DefaultSampler: trace.NeverSample()}) })
+	sampled := 0
+	for range 1000 {
+		if _, s := StartSpan(context.Background(), "x"); s.Sampled() {
+			sampled++
+		}
+	}
+	require.GreaterOrEqual(t, sampled, 5)
+	require.Less(t, sampled, 50, "five at once and five a second")
+	SetTraceProbability(0)
+	_, s := StartSpan(context.Background(), "x")
+	require.False(t, s.Sampled())
+}
+
 func TestLogger(t *testing.T) {
 	var out bytes.Buffer
 	log, err := NewLogger(&out, slog.LevelWarn, "json")

@@ -4,9 +4,12 @@ package telemetry
 
 import (
 	"context"
+	"encoding/binary"
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/openzipkin/zipkin-go/model"
+	zipkinb3 "github.com/openzipkin/zipkin-go/propagation/b3"
 	"go.opencensus.io/plugin/ochttp/propagation/b3"
 	"go.opencensus.io/plugin/ochttp/propagation/tracecontext"
 	"go.opencensus.io/trace"
@@ -29,6 +32,14 @@ const (
 func StartSpan(ctx context.Context, name string) (context.Context, Span) {
 	ctx, s := trace.StartSpan(ctx, name)
 	return ctx, Span{s}
+}
+
+// TraceID is the trace's id for a log line; empty when nobody will see the trace.
+func (s Span) TraceID() string {
+	if !s.Sampled() {
+		return ""
+	}
+	return s.s.SpanContext().TraceID.String()
 }
 
 // Continue starts a span under a parent that was written down as Traceparent. When the trace was not sampled, or parent is not a
@@ -109,14 +120,33 @@ func Middleware(next http.Handler) http.Handler {
 
 func startServer(r *http.Request) (context.Context, *trace.Span) {
 	kind := trace.WithSpanKind(trace.SpanKindServer)
-	parent, ok := new(b3.HTTPFormat).SpanContextFromRequest(r)
-	if !ok {
-		parent, ok = new(tracecontext.HTTPFormat).SpanContextFromRequest(r)
-	}
-	if ok {
+	if parent, ok := remote(r); ok {
 		return trace.StartSpanWithRemoteParent(r.Context(), r.Method, parent, kind)
 	}
 	return trace.StartSpan(r.Context(), r.Method, kind)
+}
+
+// remote is the span that a request came with: B3 in one header or several, or W3C Trace Context.
+func remote(r *http.Request) (trace.SpanContext, bool) {
+	if single := r.Header.Get("B3"); single != "" {
+		if c, err := zipkinb3.ParseSingleHeader(single); err == nil && !c.TraceID.Empty() {
+			return fromZipkin(c), true
+		}
+	}
+	if c, ok := new(b3.HTTPFormat).SpanContextFromRequest(r); ok {
+		return c, true
+	}
+	return new(tracecontext.HTTPFormat).SpanContextFromRequest(r)
+}
+
+func fromZipkin(c *model.SpanContext) (s trace.SpanContext) {
+	binary.BigEndian.PutUint64(s.TraceID[:8], c.TraceID.High)
+	binary.BigEndian.PutUint64(s.TraceID[8:], c.TraceID.Low)
+	binary.BigEndian.PutUint64(s.SpanID[:], uint64(c.ID))
+	if c.Debug || c.Sampled != nil && *c.Sampled {
+		s.TraceOptions = 1
+	}
+	return s
 }
 
 // Current is the span that Middleware or StartSpan put into ctx.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"log"
 	"log/slog"
+	"math"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ocexporter "contrib.go.opencensus.io/exporter/zipkin"
@@ -15,6 +17,7 @@ import (
 	zipkinhttp "github.com/openzipkin/zipkin-go/reporter/http"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opencensus.io/trace"
+	"golang.org/x/time/rate"
 )
 
 // TraceOptions say where spans go.
@@ -22,6 +25,7 @@ type TraceOptions struct {
 	URL         string        // of Zipkin's v2 API, e.g. http://localhost:9411/api/v2/spans; empty: no traces
 	Service     string        // the local endpoint's name
 	Probability float64       // the share of traces that begin here and are sampled, 0 to 1; a sender's own decision is kept
+	Ceiling     float64       // traces a second at most, those that senders decided for included; 0: no ceiling
 	Timeout     time.Duration // of one request to the collector, and so of stopping
 	Logger      *slog.Logger
 	Dropped     prometheus.Counter // spans that the collector was too slow for
@@ -41,7 +45,12 @@ func StartTracing(o TraceOptions) (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	trace.ApplyConfig(trace.Config{DefaultSampler: trace.ProbabilitySampler(o.Probability)})
+	ceiling := rate.NewLimiter(rate.Limit(o.Ceiling), int(math.Ceil(o.Ceiling)))
+	if o.Ceiling <= 0 {
+		ceiling.SetLimit(rate.Inf)
+	}
+	sampleUpTo.Store(ceiling)
+	SetTraceProbability(o.Probability)
 	queue := newQueue(zipkinhttp.NewReporter(o.URL, zipkinhttp.Timeout(o.Timeout), zipkinhttp.Logger(reporterLog(o.Logger))), o.Dropped)
 	exporter := ocexporter.NewExporter(queue, endpoint)
 	trace.RegisterExporter(exporter)
@@ -53,9 +62,17 @@ func StartTracing(o TraceOptions) (stop func(), err error) {
 	}, nil
 }
 
+// sampleUpTo is StartTracing's ceiling. It is global, for OpenCensus is.
+var sampleUpTo atomic.Pointer[rate.Limiter]
+
 // SetTraceProbability changes the share of traces that begin here and are sampled, while StartTracing exports them.
 func SetTraceProbability(p float64) {
-	trace.ApplyConfig(trace.Config{DefaultSampler: trace.ProbabilitySampler(p)})
+	share, ceiling := trace.ProbabilitySampler(p), sampleUpTo.Load()
+	trace.ApplyConfig(trace.Config{DefaultSampler: func(q trace.SamplingParameters) trace.SamplingDecision {
+		d := share(q)
+		d.Sample = d.Sample && ceiling.Allow()
+		return d
+	}})
 }
 
 func reporterLog(l *slog.Logger) *log.Logger {

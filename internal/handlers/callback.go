@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"log/slog"
 	"mime"
 	"net/http"
 	"strconv"
@@ -52,6 +53,10 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 		c.ID = first
 	}
 	telemetry.Current(r.Context()).Set("callback_id", c.ID)
+	if a.Log.Enabled(r.Context(), slog.LevelDebug) { // asked first, for the arguments alone would cost
+		a.Log.Debug("http: accepted", "request_id", web.RequestID(r.Context()), "callback_id", c.ID, "sender", c.Sender, "objects", len(c.Objects),
+			"duplicate", first != "", "trace_id", telemetry.Current(r.Context()).TraceID())
+	}
 	a.Metrics.Ack.Observe(time.Since(received).Seconds())
 	acknowledge(w, &c, first != "")
 }
@@ -103,7 +108,8 @@ func (a *API) Reject(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	a.Metrics.Rejected.WithLabelValues(string(code)).Inc()
 	if code == callback.Unavailable || code == callback.InternalError {
-		a.Log.Error("http: a callback was not accepted", "request_id", web.RequestID(r.Context()), "error", err)
+		a.refused.Error(a.Log, "http: a callback was not accepted", "request_id", web.RequestID(r.Context()), "sender", sender(r).Name,
+			"trace_id", telemetry.Current(r.Context()).TraceID(), "error", err)
 	}
 }
 

@@ -64,6 +64,8 @@ type API struct {
 
 	Around Around
 
+	refused, failed telemetry.Occasionally
+
 	draining atomic.Bool
 	patching sync.Mutex // one change of settings at a time
 }

@@ -126,6 +126,6 @@ func limitOf(values url.Values) (int, error) {
 
 func (a *API) failRead(w http.ResponseWriter, r *http.Request, err error) {
 	if code := web.Fail(w, r, err); code != callback.NotFound {
-		a.Log.Error("http: a read failed", "request_id", web.RequestID(r.Context()), "path", r.URL.Path, "error", err)
+		a.failed.Error(a.Log, "http: a read failed", "request_id", web.RequestID(r.Context()), "path", r.URL.Path, "sender", sender(r).Name, "error", err)
 	}
 }

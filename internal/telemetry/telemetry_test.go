@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/openzipkin/zipkin-go/model"
@@ -122,6 +123,22 @@ func TestCeilingOfTraces(t *testing.T) {
 	SetTraceProbability(0)
 	_, s := StartSpan(context.Background(), "x")
 	require.False(t, s.Sampled())
+}
+
+// TestOccasionally: a failure that is repeated thousands of times is one line a second, with a count.
+func TestOccasionally(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log, err := NewLogger(&out, slog.LevelInfo, "text")
+		require.NoError(t, err)
+		var o Occasionally
+		for range 3000 { // three seconds of them
+			o.Error(log, "it failed", "why", "x")
+			time.Sleep(time.Millisecond)
+		}
+		require.Equal(t, 3, strings.Count(out.String(), "it failed"))
+		require.Contains(t, out.String(), "more_since_the_last_line=999")
+	})
 }
 
 func TestLogger(t *testing.T) {

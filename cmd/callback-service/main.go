@@ -159,6 +159,7 @@ func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics) (*inbox.Inbo
 	if err != nil {
 		return nil, err
 	}
+	m.InboxMaxBytes.Set(float64(cfg.Inbox.MaxBytes))
 	m.Inbox(
 		func() float64 { return float64(in.Stats().Callbacks) },
 		func() float64 { return float64(in.Stats().IDs) },

@@ -77,6 +77,7 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // Fetch gets one object. Errors are callback.ErrMissing when the source says that there is none, *callback.FetchError, or that of ctx.
 // Of the object, ID, Online, Data and FetchedAt are set.
 func (c *Client) Fetch(ctx context.Context, id int64) (callback.Object, error) {
+	// A twelfth of what a fetch costs us on loopback; a timer and a cancel of our own cost as much.
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	began := time.Now()

@@ -121,25 +121,32 @@ func walk(body []byte) (deepest, ids, onlines int) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	body := []byte(`{"id":1234567,"online":true,"name":"an object","tags":["a","b"],"position":{"lat":52.1,"lon":13.2}}`)
-	b.Run("by-hand", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := decode(body, 1234567); err != nil {
-				b.Fatal(err)
+	item := `{"name":"an object","n":12345.678,"ok":[true,false,null],"note":"größe \"quoted\", and more text of some length"}`
+	for name, body := range map[string][]byte{
+		"small": []byte(`{"id":1234567,"online":true,"name":"an object","tags":["a","b"],"position":{"lat":52.1,"lon":13.2}}`),
+		"large": []byte(`{"id":1234567,"online":true,"items":[` + strings.Repeat(item+",", 400) + item + `]}`),
+	} {
+		b.Run(name+"/by-hand", func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				if _, err := decode(body, 1234567); err != nil {
+					b.Fatal(err)
+				}
 			}
-		}
-	})
-	b.Run("encoding-json", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			var o struct {
-				ID     int64
-				Online *bool
+		})
+		b.Run(name+"/encoding-json", func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				var o struct {
+					ID     int64
+					Online *bool
+				}
+				if err := json.Unmarshal(body, &o); err != nil {
+					b.Fatal(err)
+				}
 			}
-			if err := json.Unmarshal(body, &o); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+		})
+	}
 }

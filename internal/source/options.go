@@ -23,7 +23,7 @@ type Options struct {
 	Header  string        // "Name: value" for every fetch, a secret; empty: none
 	CAFile  string        // PEM certificates to trust in place of the system's; empty: the system's
 	Workers int           // how many fetch at once: so many idle connections are kept
-	Wrap    func(http.RoundTripper) http.RoundTripper
+	Wrap    func(http.RoundTripper) http.RoundTripper // goes around each request, for tracing; nil: nothing does
 }
 
 // newTransport keeps a connection for each worker: with the default of two idle ones a host, most fetches would dial.

@@ -36,6 +36,7 @@ type Metrics struct {
 	InboxGroup    prometheus.Histogram // appends in a commit
 	BreakerOpen   prometheus.Gauge
 	WindowInUse   prometheus.Gauge
+	InboxMaxBytes prometheus.Gauge
 	SaveSeconds   prometheus.Histogram
 	SaveBatchSize prometheus.Histogram
 }
@@ -93,6 +94,7 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	m.InboxCommit = histogram("inbox_commit_seconds", "Time of a commit of the inbox, with its fsync.", quick)
 	m.InboxGroup = histogram("inbox_group_size", "Callbacks appended in one commit.", sizes)
 	m.BreakerOpen = gauge("breaker_open", "1 while the circuit breaker holds fetches back, else 0.")
+	m.InboxMaxBytes = gauge("inbox_max_bytes", "--inbox-max-bytes.")
 	m.WindowInUse = gauge("window_pairs", "Pairs of id and callback in memory, of --pool-window.")
 	m.SaveSeconds = histogram("save_seconds", "Time of a write of the store, repeats included.", quick)
 	m.SaveBatchSize = histogram("save_batch_size", "Outcomes in a write of the store.", sizes)

@@ -17,12 +17,12 @@ import (
 
 // Options are what a Client needs to know.
 type Options struct {
-	URL     string        // base; objects are fetched from {URL}/objects/{id}
-	Timeout time.Duration // of a whole fetch, from the dial to the answer's last byte
-	MaxBody int64         // bytes of an answer
-	Header  string        // "Name: value" for every fetch, a secret; empty: none
-	CAFile  string        // PEM certificates to trust in place of the system's; empty: the system's
-	Workers int           // how many fetch at once: so many idle connections are kept
+	URL     string                                    // base; objects are fetched from {URL}/objects/{id}
+	Timeout time.Duration                             // of a whole fetch, from the dial to the answer's last byte
+	MaxBody int64                                     // bytes of an answer
+	Header  string                                    // "Name: value" for every fetch, a secret; empty: none
+	CAFile  string                                    // PEM certificates to trust in place of the system's; empty: the system's
+	Workers int                                       // how many fetch at once: so many idle connections are kept
 	Wrap    func(http.RoundTripper) http.RoundTripper // goes around each request, for tracing; nil: nothing does
 }
 

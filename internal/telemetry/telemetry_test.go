@@ -102,8 +102,10 @@ func TestRemoteParents(t *testing.T) {
 	c, ok := remote(&http.Request{Header: http.Header{"B3": {id + "-" + span + "-0"}}})
 	require.True(t, ok)
 	require.False(t, c.IsSampled())
-	_, ok = remote(&http.Request{Header: http.Header{"B3": {"0"}}})
-	require.False(t, ok)
+	trace.ApplyConfig(trace.Config{DefaultSampler: trace.AlwaysSample()})
+	t.Cleanup(func() { trace.ApplyConfig(trace.Config{DefaultSampler: trace.NeverSample()}) })
+	_, s := startServer(&http.Request{Header: http.Header{"B3": {"0"}}})
+	require.False(t, s.SpanContext().IsSampled())
 }
 
 // TestCeilingOfTraces bounds what traces cost, also when senders decide for all of theirs.

@@ -120,6 +120,9 @@ func Middleware(next http.Handler) http.Handler {
 
 func startServer(r *http.Request) (context.Context, *trace.Span) {
 	kind := trace.WithSpanKind(trace.SpanKindServer)
+	if r.Header.Get("B3") == "0" { // the sender decided, and has no trace to tell of
+		return trace.StartSpan(r.Context(), r.Method, kind, trace.WithSampler(trace.NeverSample()))
+	}
 	if parent, ok := remote(r); ok {
 		return trace.StartSpanWithRemoteParent(r.Context(), r.Method, parent, kind)
 	}

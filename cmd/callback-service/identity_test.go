@@ -71,7 +71,11 @@ func TestIdentity(t *testing.T) {
 		require.Equal(t, http.StatusUnauthorized, status, path)
 		require.Contains(t, answer, `"unauthenticated"`)
 	}
-	for _, path := range []string{"/", "/livez", "/readyz"} {
+	for method, path := range map[string]string{http.MethodGet: "/nothing", http.MethodDelete: "/v1/objects", http.MethodPost: "/v1/objects/1", http.MethodPut: "/v1/x"} {
+		status, _, _ := s.ask(method, path, "")
+		require.Equal(t, http.StatusUnauthorized, status, "%s %s", method, path)
+	}
+	for _, path := range []string{"/", "/livez", "/readyz", "/docs", "/openapi.json"} {
 		status, _, _ := s.ask(http.MethodGet, path, "")
 		require.Equal(t, http.StatusOK, status, path)
 	}

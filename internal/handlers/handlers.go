@@ -95,7 +95,7 @@ func (a *API) Drain() { a.draining.Store(true) }
 
 // Public is the API for senders and readers.
 func (a *API) Public() http.Handler {
-	r := a.router()
+	r := a.router(a.Around.Public)
 	r.Get("/", a.root)
 	r.Get("/livez", a.live)
 	r.Get("/readyz", a.ready)
@@ -115,7 +115,7 @@ func (a *API) Public() http.Handler {
 
 // Operator is for those who run the service: profiles, metrics, health, and the same reads.
 func (a *API) Operator() http.Handler {
-	r := a.router()
+	r := a.router(a.Around.Operator)
 	r.Get("/livez", a.live)
 	r.Get("/readyz", a.ready)
 	r.Group(func(r chi.Router) {
@@ -139,17 +139,19 @@ func (a *API) Operator() http.Handler {
 	return r
 }
 
-func (a *API) router() chi.Router {
+// router guards what is not there as well: who is not known does not learn of it either.
+func (a *API) router(guards []func(http.Handler) http.Handler) chi.Router {
 	r := chi.NewRouter()
 	r.Use(a.Around.All...)
 	r.Use(chimiddleware.GetHead)
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+	guarded := chi.Chain(guards...)
+	r.NotFound(guarded.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		web.Fail(w, r, callback.Errorf(callback.NotFound, "there is nothing at this path"))
-	})
-	r.MethodNotAllowed(func(w http.ResponseWriter, req *http.Request) {
+	}).ServeHTTP)
+	r.MethodNotAllowed(guarded.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Allow", strings.Join(allowed(r, req.URL.Path), ", "))
 		web.Fail(w, req, callback.Errorf(callback.MethodNotAllowed, "this path does not take %s", req.Method))
-	})
+	}).ServeHTTP)
 	return r
 }
 

@@ -14,7 +14,7 @@ import (
 func FuzzQueries(f *testing.F) {
 	for _, seed := range []string{
 		"tag=A%20b&status=done&limit=5", "dateStart=2026-01-02&dateEnd=2026-01-03", "dateStart=2026-01-02T03:04:05.6Z&count=1",
-		"after=01M7XTMHH0ZNF5RCJCKKWG2QAB&sender=me", "online=true&after=5", "limit=-1", "dateStart=0000-01-01", "tag=%00",
+		"after=01M7XTMHH0ZNF5RCJCKKWG2QAB&sender=me", "online=true&after=5", "after=eyJzIjoiYSIsImkiOjV9&since=2026-01-02&reason=status", "limit=-1", "dateStart=0000-01-01", "tag=%00",
 	} {
 		f.Add(seed)
 	}
@@ -30,6 +30,9 @@ func FuzzQueries(f *testing.F) {
 				require.True(t, id == "" || callback.ValidID(id), id)
 			}
 			require.LessOrEqual(t, len(q.Tag), callback.MaxTag)
+		}
+		if q, err := deadLetterQuery(values); err == nil {
+			require.True(t, q.Limit >= 1 && q.Limit <= maxLimit && q.AfterID >= -1)
 		}
 		if q, err := objectQuery(values); err == nil {
 			require.True(t, q.Limit >= 1 && q.Limit <= maxLimit && q.After >= -1)

@@ -118,9 +118,10 @@ func (f *Feed) read(maxIDs int) (found []callback.Callback, err error) {
 
 func cost(c *callback.Callback) int { return max(1, len(c.Objects)) }
 
-// note puts the senders of new rows in line.
+// note puts the senders of new rows in line: of one look's worth of rows, and of more only while nobody is in line. After a start with a long
+// backlog the looks at it are spread over the calls.
 func (f *Feed) note(arrivals *sqlite3.Stmt) error {
-	for len(f.turns) < maxSenders {
+	for first := true; len(f.turns) < maxSenders && (first || len(f.turns) == 0); first = false {
 		if err := arrivals.BindInt64(1, f.seen); err != nil {
 			return err
 		}

@@ -99,10 +99,6 @@ func (in *Inbox) group(first *pending) {
 	in.measure()
 }
 
-func (in *Inbox) memory(now time.Time) keyMemory {
-	return keyMemory{now: now, age: in.options.KeyAge, max: in.options.MaxKeys}
-}
-
 // count publishes the totals of a commit.
 func (in *Inbox) count(sums totals) {
 	in.depth.Store(sums.callbacks)
@@ -257,20 +253,6 @@ func (in *Inbox) check() {
 	}
 	in.sweepKeys()
 	in.guardDisk()
-}
-
-// sweepKeys forgets old keys, a few each second: what is busy forgets as it goes.
-func (in *Inbox) sweepKeys() {
-	if in.keys.Load() == 0 {
-		return
-	}
-	sums, err := in.write.sweep(in.memory(time.Now()), keySweep)
-	if err != nil {
-		in.fail(err)
-		return
-	}
-	in.count(sums)
-	in.measure()
 }
 
 // guardDisk keeps the reserve that removals and checkpoints need to make room again.

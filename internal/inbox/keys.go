@@ -20,6 +20,10 @@ type keyMemory struct {
 // forgotten is up to when keys are.
 func (m keyMemory) forgotten() int64 { return m.now.Add(-m.age).UnixMicro() }
 
+func (in *Inbox) memory(now time.Time) keyMemory {
+	return keyMemory{now: now, age: in.options.KeyAge, max: in.options.MaxKeys}
+}
+
 // keyStatements are the committer's, on the table keys.
 type keyStatements struct{ find, insert, oldest, remove *sqlite3.Stmt }
 
@@ -116,4 +120,18 @@ func (f *file) sweep(memory keyMemory, limit int64) (totals, error) {
 		return totals{}, err
 	}
 	return sums, f.commit.Exec()
+}
+
+// sweepKeys forgets old keys, a few each second: what is busy forgets as it goes.
+func (in *Inbox) sweepKeys() {
+	if in.keys.Load() == 0 {
+		return
+	}
+	sums, err := in.write.sweep(in.memory(time.Now()), keySweep)
+	if err != nil {
+		in.fail(err)
+		return
+	}
+	in.count(sums)
+	in.measure()
 }

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"callback-service/internal/auth"
+	"callback-service/internal/callback"
 	"callback-service/internal/dispatch"
+	"callback-service/internal/events"
 	"callback-service/internal/expire"
 	"callback-service/internal/handlers"
 	"callback-service/internal/inbox"
@@ -87,14 +89,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer objects.Close()
 
+	hub := events.NewHub(func(n int) { metrics.Watchers.Set(float64(n)) }, metrics.SlowWatchers.Inc)
 	options := cfg.dispatch()
-	options.Logger, options.Metrics = log, metrics
+	options.Logger, options.Metrics, options.Events = log, metrics, hub
 	dispatcher := dispatch.New(in, in.Fresh(), in.Deferred(), objects, db, options)
 	expirer := expire.New(db, expire.Options{
-		ObjectTTL: cfg.Object.TTL, Logger: log, OnExpired: expired(metrics), OnError: func(error) { metrics.ExpireErrors.Inc() },
+		ObjectTTL: cfg.Object.TTL, Logger: log, OnExpired: expired(metrics, hub), OnError: func(error) { metrics.ExpireErrors.Inc() },
 	})
 	api := &handlers.API{
-		Inbox: in, Store: db, Progress: dispatcher, Metrics: metrics, Log: log,
+		Inbox: in, Store: db, Progress: dispatcher, Events: hub, Tasks: newTasks(in, db, log, metrics), Metrics: metrics, Log: log,
 		Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs,
 	}
 	limit := middleware.NewRateLimit(middleware.SenderOrIP)
@@ -110,7 +113,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		dispatcher: dispatcher, db: db, expirer: expirer, limit: limit, level: level, tracing: cfg.Trace.URL != "",
 		validate: options, burst: cfg.Web.Burst, rate: cfg.Web.Rate, sampled: cfg.Trace.Probability, objectTTL: cfg.Object.TTL,
 	}
-	s := stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, tls: tlsFiles}
+	s := stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, metrics: metrics, tls: tlsFiles}
 	if cfg.Auth.File != "" {
 		if s.senders, err = auth.Open(cfg.Auth.File, log); err != nil {
 			return err
@@ -169,11 +172,15 @@ func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics) (*inbox.Inbo
 	return in, nil
 }
 
-func expired(m *telemetry.Metrics) func([]time.Duration) {
-	return func(lags []time.Duration) {
-		m.Expired.Add(float64(len(lags)))
-		for _, lag := range lags {
-			m.ExpiryLag.Observe(lag.Seconds())
+func expired(m *telemetry.Metrics, hub *events.Hub) func([]callback.Expired) {
+	return func(gone []callback.Expired) {
+		m.Expired.Add(float64(len(gone)))
+		watched := hub.Watched()
+		for _, o := range gone {
+			m.ExpiryLag.Observe(o.Lag.Seconds())
+			if watched {
+				hub.Publish(events.ObjectExpired, "", events.Expired{ObjectID: o.ObjectID, LateMS: float64(o.Lag.Microseconds()) / 1000})
+			}
 		}
 	}
 }

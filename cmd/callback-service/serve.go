@@ -19,10 +19,15 @@ import (
 	"callback-service/internal/handlers"
 	"callback-service/internal/inbox"
 	"callback-service/internal/store"
+	"callback-service/internal/telemetry"
 )
 
-// databaseWait is how long the public listener waits for the database at the start. It opens then, regardless: callbacks need only the inbox.
-const databaseWait = 3 * time.Second
+const (
+	// databaseWait is how long the public listener waits for the database at the start. It opens then, regardless: callbacks need only the inbox.
+	databaseWait = 3 * time.Second
+	// farewell is how long those who watch have to leave.
+	farewell = time.Second
+)
 
 // stages are what serve starts and stops.
 type stages struct {
@@ -31,6 +36,7 @@ type stages struct {
 	dispatcher *dispatch.Dispatcher
 	expirer    *expire.Expirer
 	api        *handlers.API
+	metrics    *telemetry.Metrics
 	senders    *auth.Authenticator // nil: nobody asks who sends
 	tls        *tls.Config         // of the public listener; nil: no TLS
 }
@@ -57,6 +63,17 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 			work.Go(func() { fatal <- guarded("expirer", working, s.expirer.Run) })
 		}
 	})
+	beside := func(name string, run func(context.Context) error) { // whose panic costs only what it does
+		work.Go(func() {
+			if err := guarded(name, working, run); err != nil {
+				s.metrics.Panics.Inc()
+				log.Error("the service goes on without it", "what", name, "error", err)
+			}
+		})
+	}
+	beside("task loop", s.api.Tasks.Run)
+	beside("watch of the database", func(ctx context.Context) error { return watchDatabase(ctx, s.db, migrated, s.metrics) })
+	beside("statistician", func(ctx context.Context) error { return publishStats(ctx, s.metrics, s.api.Events) })
 	if s.senders != nil {
 		work.Go(func() { fatal <- guarded("authenticator", working, s.senders.Run) })
 	}
@@ -77,6 +94,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	err = wait(ctx, fatal, s.in)
 	log.Info("stopping", "within", cfg.Web.ShutdownTimeout)
 	s.api.Drain()
+	work.Go(func() { s.api.Events.Close(farewell) })
 	stopWorking()
 	public.shutdown(cfg.Web.ShutdownTimeout*7/10, log)
 	work.Wait()

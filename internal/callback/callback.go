@@ -67,6 +67,12 @@ type Object struct {
 	FetchedAt time.Time `json:"-"`
 }
 
+// Expired is an object that was deleted at the end of its time.
+type Expired struct {
+	ObjectID int64
+	Lag      time.Duration // how long after its time
+}
+
 // Counts says what became of a callback's ids.
 type Counts struct {
 	Stored  int `json:"stored"`

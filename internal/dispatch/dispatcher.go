@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"callback-service/internal/callback"
+	"callback-service/internal/events"
 	"callback-service/internal/telemetry"
 )
 
@@ -62,6 +63,7 @@ type Options struct {
 	FetchGrace, Grace time.Duration
 	Logger            *slog.Logger
 	Metrics           *telemetry.Metrics
+	Events            *events.Hub // nil: nobody watches
 }
 
 // MaxWorkers bounds Options.Workers, for the channels to and from the workers must hold them all.
@@ -80,11 +82,18 @@ func (d *Dispatcher) Settings() Settings { return *d.settings.Load() }
 
 // Set changes the settings, which must be valid: see Options.Validate. With fewer workers the fetches in flight end first.
 func (d *Dispatcher) Set(s Settings) {
-	d.settings.Store(&s)
+	d.put(s)
 	select {
 	case d.changed <- struct{}{}:
 	default: // the loop will look anyway
 	}
+}
+
+// put stores the settings, and shows them.
+func (d *Dispatcher) put(s Settings) {
+	d.settings.Store(&s)
+	d.Metrics.Workers.Set(float64(s.Workers))
+	d.Metrics.Paused.Set(one(s.Paused))
 }
 
 // Validate names the flag that is out of its range.
@@ -141,7 +150,8 @@ func New(inbox Inbox, fresh, again Feed, source Source, store Store, o Options) 
 		batches: make(chan []*outcome, 1), written: make(chan written, 1), panics: make(chan error, 3),
 		window: newWindow(o.Window), active: map[string]*entry{}, changed: make(chan struct{}, 1),
 	}
-	d.settings.Store(&Settings{Workers: o.Workers, MaxAttempts: o.MaxAttempts, Keep: o.Keep})
+	d.put(Settings{Workers: o.Workers, MaxAttempts: o.MaxAttempts, Keep: o.Keep})
+	d.Metrics.WindowSize.Set(float64(o.Window))
 	d.lanes[laneFresh] = newLane(fresh)
 	d.lanes[laneDeferred] = newLane(again)
 	return d

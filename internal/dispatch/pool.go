@@ -114,10 +114,11 @@ func (d *Dispatcher) settle(r result) {
 	default:
 		d.failed(t, &callback.FetchError{Reason: callback.ReasonBroken, Err: r.err})
 	}
-	d.Metrics.BreakerOpen.Set(open(d.breaker.open))
+	d.Metrics.BreakerOpen.Set(one(d.breaker.open))
 }
 
-func open(b bool) float64 {
+// one is a bool as a gauge.
+func one(b bool) float64 {
 	if b {
 		return 1
 	}
@@ -179,6 +180,7 @@ func (d *Dispatcher) failed(t *task, failure *callback.FetchError) {
 		return
 	}
 	t.failures++
+	d.Metrics.Retries.Inc()
 	d.retry(t, now, max(backoff(t.failures), failure.RetryAfter), held)
 }
 

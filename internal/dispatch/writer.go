@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"callback-service/internal/callback"
+	"callback-service/internal/events"
 	"callback-service/internal/telemetry"
 )
 
@@ -115,6 +116,9 @@ func (d *Dispatcher) note(o *outcome) {
 	switch o.kind {
 	case stored:
 		d.Metrics.Stored.Inc()
+		if o.object.Online {
+			d.Metrics.StoredOnline.Inc()
+		}
 	case failed:
 		d.Metrics.DeadLetters.Add(float64(len(o.pairs)))
 		d.Logger.Warn("dispatch: gave an id up; it is a dead letter now", "object_id", o.id, "callback_id", o.pairs[0].of.cb.ID,
@@ -168,8 +172,32 @@ func (d *Dispatcher) save(stopping, ctx context.Context, outcomes []*outcome) er
 	}
 	if err == nil {
 		b.commit()
+		d.tell(b, outcomes)
 	}
 	return err
+}
+
+// tell tells those who watch what was committed.
+func (d *Dispatcher) tell(b *batch, outcomes []*outcome) {
+	if !d.Events.Watched() {
+		return
+	}
+	for _, o := range outcomes {
+		if o.kind != stored {
+			continue
+		}
+		for _, p := range o.pairs {
+			d.Events.Publish(events.ObjectStored, p.of.cb.Sender, events.Stored{
+				ObjectID: o.object.ID, Online: o.object.Online, CallbackID: p.of.cb.ID, Sender: p.of.cb.Sender,
+			})
+		}
+	}
+	for _, l := range b.write.DeadLetters {
+		d.Events.Publish(events.DeadLetter, l.Sender, l)
+	}
+	for _, r := range b.write.Receipts {
+		d.Events.Publish(events.CallbackDone, r.Sender, r)
+	}
 }
 
 // isolate saves objects of which at least one is refused: in halves, until each that is refused stands alone.

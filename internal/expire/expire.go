@@ -1,4 +1,4 @@
-// Package expire deletes what has outlived its time: objects at once, receipts by and by.
+// Package expire deletes objects at the end of their time.
 package expire
 
 import (
@@ -8,27 +8,25 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"callback-service/internal/callback"
 )
 
 const (
-	objectChunk    = 500
-	receiptChunk   = 200 // small, since objects wait for it
-	receiptTimeout = time.Second
-	gather         = 5 * time.Millisecond  // between two rounds, so that a steady flow goes in groups and not one by one
-	blockedPause   = 50 * time.Millisecond // the longest, while what is overdue is held by other transactions
-	firstRetry     = 50 * time.Millisecond
-	lastRetry      = time.Second
-	logPeriod      = time.Second
+	chunk        = 500
+	gather       = 5 * time.Millisecond  // between two rounds, so that a steady flow goes in groups and not one by one
+	blockedPause = 50 * time.Millisecond // the longest, while what is overdue is held by other transactions
+	firstRetry   = 50 * time.Millisecond
+	lastRetry    = time.Second
+	logPeriod    = time.Second
 )
 
 // Store is what the expirer deletes from. All of it by the clock that decides expiry, which need not be this process's.
 type Store interface {
 	// NextExpiry returns how long it is until the earliest expiry, negative when overdue; ok is false when nothing is stored.
 	NextExpiry(ctx context.Context) (in time.Duration, ok bool, err error)
-	// DeleteExpired deletes up to limit expired objects, but for those that others hold, and returns how late each was.
-	DeleteExpired(ctx context.Context, limit int) (lags []time.Duration, err error)
-	// DeleteOldReceipts deletes up to limit receipts past their TTL; fewer means that none is left.
-	DeleteOldReceipts(ctx context.Context, limit int) (int, error)
+	// DeleteExpired deletes up to limit expired objects, but for those that others hold, and returns which those were.
+	DeleteExpired(ctx context.Context, limit int) ([]callback.Expired, error)
 }
 
 // Options are all optional.
@@ -37,12 +35,10 @@ type Options struct {
 	ObjectTTL time.Duration
 	// MaxSleep is how often the earliest expiry is read again at least: rows may be those of a replica that died. 0 is a second.
 	MaxSleep time.Duration
-	// ReceiptPeriod is how often old receipts are looked for. 0 is a minute.
-	ReceiptPeriod time.Duration
 	// Logger gets errors, at most one a second. nil: nothing is logged.
 	Logger *slog.Logger
-	// OnExpired is called from Run after each chunk with how late each object was deleted; it must not block.
-	OnExpired func(lags []time.Duration)
+	// OnExpired is called from Run after each chunk with what was deleted; it must not block.
+	OnExpired func([]callback.Expired)
 	// OnError is called from Run for each failed query; it must not block.
 	OnError func(error)
 }
@@ -55,20 +51,16 @@ type Expirer struct {
 	wake      chan struct{}
 
 	// Of Run's goroutine alone:
-	nextSweep time.Time     // when to look for old receipts
-	blocked   time.Duration // the pause while what is overdue is held by others; 0: it is not
-	retry     time.Duration // the pause after the last query failed; 0: it did not
-	failures  int           // not logged yet
-	logged    time.Time
+	blocked  time.Duration // the pause while what is overdue is held by others; 0: it is not
+	retry    time.Duration // the pause after the last query failed; 0: it did not
+	failures int           // not logged yet
+	logged   time.Time
 }
 
 // New returns an Expirer; Run starts it.
 func New(store Store, o Options) *Expirer {
 	if o.MaxSleep <= 0 {
 		o.MaxSleep = time.Second
-	}
-	if o.ReceiptPeriod <= 0 {
-		o.ReceiptPeriod = time.Minute
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -118,7 +110,7 @@ func (e *Expirer) step(ctx context.Context) time.Duration {
 		return e.retry
 	}
 	e.retry = 0
-	return e.receipts(ctx, sleep)
+	return sleep
 }
 
 func (e *Expirer) objects(ctx context.Context) (time.Duration, error) {
@@ -145,15 +137,15 @@ func (e *Expirer) objects(ctx context.Context) (time.Duration, error) {
 // overdue deletes until a chunk is not full: what is left then is held by others, or not due.
 func (e *Expirer) overdue(ctx context.Context) (deleted int, err error) {
 	for {
-		lags, err := e.store.DeleteExpired(ctx, objectChunk)
+		gone, err := e.store.DeleteExpired(ctx, chunk)
 		if err != nil {
 			return deleted, err
 		}
-		deleted += len(lags)
-		if len(lags) > 0 && e.options.OnExpired != nil {
-			e.options.OnExpired(lags)
+		deleted += len(gone)
+		if len(gone) > 0 && e.options.OnExpired != nil {
+			e.options.OnExpired(gone)
 		}
-		if len(lags) < objectChunk || ctx.Err() != nil {
+		if len(gone) < chunk || ctx.Err() != nil {
 			return deleted, nil
 		}
 	}
@@ -168,28 +160,6 @@ func (e *Expirer) capped(in time.Duration, ok bool) time.Duration {
 		return longest
 	}
 	return min(in, longest)
-}
-
-// receipts deletes one chunk of old receipts when it is time to, and returns what is left of sleep. It comes after the objects that were due,
-// and has its next chunk only after those that are due then: an object waits for one small chunk at most, and a failure is no reason to let
-// objects wait.
-func (e *Expirer) receipts(ctx context.Context, sleep time.Duration) time.Duration {
-	if wait := time.Until(e.nextSweep); wait > 0 {
-		return min(sleep, wait)
-	}
-	began := time.Now()
-	chunk, cancel := context.WithTimeout(ctx, receiptTimeout)
-	defer cancel()
-	n, err := e.store.DeleteOldReceipts(chunk, receiptChunk)
-	if err != nil {
-		e.report(ctx, err)
-	}
-	if err != nil || n < receiptChunk {
-		e.nextSweep = time.Now().Add(e.options.ReceiptPeriod)
-	} else {
-		sleep = min(sleep, gather)
-	}
-	return max(0, sleep-time.Since(began))
 }
 
 func (e *Expirer) report(ctx context.Context, err error) {

@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"callback-service/internal/callback"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,14 +26,12 @@ const ttl = 30 * time.Second
 
 // table is a store in memory, by the clock of the test's bubble.
 type table struct {
-	mu       sync.Mutex
-	expires  map[int]time.Time
-	held     map[int]bool // by other transactions
-	receipts int          // old ones
-	err      error
-	reads    int // of NextExpiry
-	rounds   int // of DeleteExpired
-	sweeps   int // of DeleteOldReceipts
+	mu      sync.Mutex
+	expires map[int]time.Time
+	held    map[int]bool // by other transactions
+	err     error
+	reads   int // of NextExpiry
+	rounds  int // of DeleteExpired
 }
 
 func (s *table) put(ids ...int) {
@@ -67,7 +67,7 @@ func (s *table) NextExpiry(context.Context) (time.Duration, bool, error) {
 	return time.Until(slices.MinFunc(slices.Collect(maps.Values(s.expires)), time.Time.Compare)), true, nil
 }
 
-func (s *table) DeleteExpired(_ context.Context, limit int) (lags []time.Duration, err error) {
+func (s *table) DeleteExpired(_ context.Context, limit int) (gone []callback.Expired, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rounds++
@@ -75,21 +75,12 @@ func (s *table) DeleteExpired(_ context.Context, limit int) (lags []time.Duratio
 		return nil, s.err
 	}
 	for id, at := range s.expires {
-		if lag := time.Since(at); lag >= 0 && len(lags) < limit && !s.held[id] {
+		if lag := time.Since(at); lag >= 0 && len(gone) < limit && !s.held[id] {
 			delete(s.expires, id)
-			lags = append(lags, lag)
+			gone = append(gone, callback.Expired{ObjectID: int64(id), Lag: lag})
 		}
 	}
-	return lags, nil
-}
-
-func (s *table) DeleteOldReceipts(_ context.Context, limit int) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sweeps++
-	n := min(limit, s.receipts)
-	s.receipts -= n
-	return n, s.err
+	return gone, nil
 }
 
 // running runs an expirer for the length of test, in a bubble of its own. lags are those of all objects deleted so far.
@@ -97,10 +88,12 @@ func running(t *testing.T, s Store, o Options, test func(e *Expirer, lags func()
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var all []time.Duration
-		o.OnExpired = func(lags []time.Duration) {
+		o.OnExpired = func(gone []callback.Expired) {
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, lags...)
+			for _, o := range gone {
+				all = append(all, o.Lag)
+			}
 		}
 		e := New(s, o)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -191,7 +184,7 @@ func TestSteadyFlowGoesInGroups(t *testing.T) {
 func TestCatchesUp(t *testing.T) {
 	s := &table{}
 	synctest.Test(t, func(*testing.T) {
-		for id := range 7*objectChunk + 1 {
+		for id := range 7*chunk + 1 {
 			s.put(id)
 		}
 	})
@@ -203,7 +196,7 @@ func TestCatchesUp(t *testing.T) {
 	})
 	running(t, s, Options{ObjectTTL: ttl}, func(_ *Expirer, lags func() []time.Duration) {
 		assert.Zero(t, s.len())
-		assert.Len(t, lags(), 7*objectChunk+1)
+		assert.Len(t, lags(), 7*chunk+1)
 		assert.Equal(t, 90*time.Second, slices.Min(lags()))
 		s.set(func(s *table) { assert.Equal(t, 8, s.rounds) })
 	})
@@ -245,46 +238,6 @@ func TestErrorsAreLoggedAndTriedAgain(t *testing.T) {
 		s.set(func(s *table) { s.err = nil })
 		pass(lastRetry)
 		assert.Len(t, lags(), 1)
-	})
-}
-
-func TestReceiptsNeverDelayObjects(t *testing.T) {
-	s := &table{receipts: 3 * receiptChunk}
-	running(t, s, Options{ObjectTTL: ttl, ReceiptPeriod: time.Minute}, func(_ *Expirer, lags func() []time.Duration) {
-		s.set(func(s *table) { assert.Equal(t, 2*receiptChunk, s.receipts, "one chunk, then the objects' turn") })
-		pass(3 * gather)
-		s.set(func(s *table) {
-			assert.Zero(t, s.receipts)
-			assert.Equal(t, 4, s.sweeps)
-			s.receipts = 1
-		})
-		pass(59 * time.Second)
-		s.set(func(s *table) { assert.Equal(t, 4, s.sweeps) })
-		pass(time.Second)
-		s.set(func(s *table) { assert.Zero(t, s.receipts) })
-		assert.Empty(t, lags())
-	})
-}
-
-// brokenReceipts hangs until its context ends.
-type brokenReceipts struct{ table }
-
-func (s *brokenReceipts) DeleteOldReceipts(ctx context.Context, _ int) (int, error) {
-	<-ctx.Done()
-	return 0, ctx.Err()
-}
-
-func TestBrokenReceiptsDoNotStopObjects(t *testing.T) {
-	s := &brokenReceipts{}
-	running(t, s, Options{ObjectTTL: ttl}, func(_ *Expirer, lags func() []time.Duration) {
-		for id := range 170 {
-			s.put(id)
-			pass(700 * time.Millisecond) // not in step with the second that a sweep may take
-		}
-		pass(ttl)
-		late := slices.DeleteFunc(lags(), func(lag time.Duration) bool { return lag <= gather })
-		assert.LessOrEqual(t, len(late), 6, "only while a sweep hangs, once a minute")
-		assert.Zero(t, s.len())
 	})
 }
 

@@ -49,12 +49,12 @@ func start(t *testing.T, s *store.Store, d time.Duration) (stop func(), deleted 
 	t.Helper()
 	var mu sync.Mutex
 	n := 0
-	e := expire.New(s, expire.Options{ObjectTTL: d, OnError: func(err error) { t.Error(err) }, OnExpired: func(lags []time.Duration) {
+	e := expire.New(s, expire.Options{ObjectTTL: d, OnError: func(err error) { t.Error(err) }, OnExpired: func(gone []callback.Expired) {
 		mu.Lock()
 		defer mu.Unlock()
-		n += len(lags)
-		for _, lag := range lags {
-			assert.GreaterOrEqual(t, lag, time.Duration(0))
+		n += len(gone)
+		for _, o := range gone {
+			assert.GreaterOrEqual(t, o.Lag, time.Duration(0))
 		}
 	}})
 	ctx, cancel := context.WithCancel(context.Background())

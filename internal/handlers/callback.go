@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"callback-service/internal/callback"
+	"callback-service/internal/events"
 	"callback-service/internal/telemetry"
 	"callback-service/internal/web"
 )
@@ -48,6 +49,9 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 	}
 	if first == "" {
 		a.Metrics.Accepted.Inc()
+		if a.Events.Watched() { // asked first, for the receipt alone would cost
+			a.Events.Publish(events.CallbackAccepted, c.Sender, waiting(c))
+		}
 	} else {
 		a.Metrics.Duplicates.Inc()
 		c.ID = first

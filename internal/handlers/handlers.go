@@ -16,6 +16,8 @@ import (
 
 	"callback-service/internal/auth"
 	"callback-service/internal/callback"
+	"callback-service/internal/events"
+	"callback-service/internal/maintain"
 	"callback-service/internal/telemetry"
 	"callback-service/internal/web"
 )
@@ -55,6 +57,8 @@ type API struct {
 	Store    Store
 	Progress Progress
 	Runtime  Runtime
+	Events   *events.Hub
+	Tasks    *maintain.Loop
 	Metrics  *telemetry.Metrics
 	Log      *slog.Logger
 
@@ -108,6 +112,7 @@ func (a *API) Public() http.Handler {
 		callbacks := r.With(a.Around.Callbacks...)
 		callbacks.Post("/callback", a.accept)
 		callbacks.Post("/v1/callbacks", a.accept)
+		r.Get("/v1/events", a.watch)
 		a.reads(r)
 	})
 	return r
@@ -126,6 +131,7 @@ func (a *API) Operator() http.Handler {
 		r.HandleFunc("/debug/pprof/profile", pprof.Profile)
 		r.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 		r.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		r.Get("/v1/events", a.watchAll)
 		a.reads(r)
 		r.Route("/admin", func(r chi.Router) {
 			r.Use(a.Around.Admin...)
@@ -134,6 +140,8 @@ func (a *API) Operator() http.Handler {
 			r.Get("/dead-letters", a.deadLetters)
 			r.Post("/dead-letters/redrive", a.redrive)
 			r.Post("/dead-letters/drop", a.drop)
+			r.Get("/tasks", a.tasks)
+			r.Post("/tasks/{name}/run", a.runTask)
 		})
 	})
 	return r
@@ -163,11 +171,9 @@ func allowed(r chi.Router, path string) []string {
 }
 
 func (a *API) reads(r chi.Router) {
-	r.Route("/v1", func(r chi.Router) {
-		r.Use(chimiddleware.Compress(5, "application/json"))
-		r.Get("/objects", a.objects)
-		r.Get("/objects/{id}", a.object)
-		r.Get("/callbacks", a.receipts)
-		r.Get("/callbacks/{id}", a.receipt)
-	})
+	r = r.With(chimiddleware.Compress(5, "application/json"))
+	r.Get("/v1/objects", a.objects)
+	r.Get("/v1/objects/{id}", a.object)
+	r.Get("/v1/callbacks", a.receipts)
+	r.Get("/v1/callbacks/{id}", a.receipt)
 }

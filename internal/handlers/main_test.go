@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"callback-service/internal/callback"
+	"callback-service/internal/events"
 	"callback-service/internal/handlers"
 	"callback-service/internal/inbox"
 	"callback-service/internal/middleware"
@@ -76,6 +77,7 @@ func newService(t *testing.T, change ...func(*handlers.API)) *service {
 	metrics := telemetry.NewMetrics(web.Codes(), nil)
 	s.api = &handlers.API{
 		Inbox: in, Store: db, Progress: s.progress, Metrics: metrics, Log: slog.New(slog.DiscardHandler),
+		Events:  events.NewHub(func(n int) { metrics.Watchers.Set(float64(n)) }, metrics.SlowWatchers.Inc),
 		Version: "v-test", MaxBody: 1 << 20, MaxIDs: 1000,
 	}
 	s.api.Around = handlers.Around{

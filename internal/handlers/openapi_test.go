@@ -75,6 +75,9 @@ func (d *description) see(t *testing.T, r *http.Request, response *http.Response
 	described, ok := op.Responses[status]
 	require.True(t, ok, "%s %s answered %s, which is not described: %s", r.Method, route, status, body)
 	d.seen[strings.Join([]string{route, method, status}, " ")] = true
+	if len(described.Content) == 0 {
+		return
+	}
 	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
 	require.NoError(t, err)
 	content, ok := described.Content[kind]
@@ -85,6 +88,16 @@ func (d *description) see(t *testing.T, r *http.Request, response *http.Response
 	var value any
 	require.NoError(t, json.Unmarshal(body, &value))
 	d.hold(t, route+" "+method+" "+status, content.Schema, value)
+}
+
+// holdEvent fails the test when a message of the live feed is not as described.
+func (d *description) holdEvent(t *testing.T, text []byte) {
+	t.Helper()
+	var value any
+	require.NoError(t, json.Unmarshal(text, &value))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hold(t, "Event", d.Components.Schemas["Event"], value)
 }
 
 // route is the described path that a request's path belongs to.
@@ -191,7 +204,7 @@ func TestRoutesAreDescribed(t *testing.T) {
 
 // TestEveryDescribedAnswer makes the answers that no other test is about.
 func TestEveryDescribedAnswer(t *testing.T) {
-	reads := []string{"/v1/objects", "/v1/callbacks", "/v1/objects/1", "/v1/callbacks/" + callback.NewID(noon)}
+	reads := []string{"/v1/events", "/v1/objects", "/v1/callbacks", "/v1/objects/1", "/v1/callbacks/" + callback.NewID(noon)}
 	posts := []string{"/callback", "/v1/callbacks"}
 	for name, c := range map[string]struct {
 		change func(*handlers.API)

@@ -45,6 +45,9 @@ func (in *Inbox) run() {
 		select {
 		case first = <-in.appends:
 		case <-in.changed:
+		case step := <-in.sweeps:
+			step <- in.sweepKeys()
+			continue
 		case <-tick.C:
 			in.check()
 			continue
@@ -251,7 +254,6 @@ func (in *Inbox) check() {
 		in.announce(true)
 		in.enqueue() // wakes the committer for what could not be removed
 	}
-	in.sweepKeys()
 	in.guardDisk()
 }
 

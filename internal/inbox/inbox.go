@@ -59,6 +59,7 @@ type Inbox struct {
 	lock    *fileLock
 
 	appends chan *pending
+	sweeps  chan chan swept // see ForgetKeys
 	budget  *semaphore.Weighted
 	refusal atomic.Pointer[callback.Error] // why nothing is accepted just now; nil while it is
 	stop    chan struct{}                  // closed by Close
@@ -136,7 +137,7 @@ func open(path string, o Options) (*Inbox, error) {
 	}
 	in := &Inbox{
 		options: o, path: path, log: o.Logger, lock: lock,
-		appends: make(chan *pending, queueLength), budget: semaphore.NewWeighted(queueBytes),
+		appends: make(chan *pending, queueLength), sweeps: make(chan chan swept), budget: semaphore.NewWeighted(queueBytes),
 		stop: make(chan struct{}), ended: make(chan struct{}),
 		changed: make(chan struct{}, 1), arrived: make(chan struct{}),
 	}

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"time"
 
@@ -122,16 +123,47 @@ func (f *file) sweep(memory keyMemory, limit int64) (totals, error) {
 	return sums, f.commit.Exec()
 }
 
-// sweepKeys forgets old keys, a few each second: what is busy forgets as it goes.
-func (in *Inbox) sweepKeys() {
-	if in.keys.Load() == 0 {
-		return
+// ForgetKeys forgets the keys that are too old, and returns how many those were. The committer does it in small steps between its groups.
+// It is for times when nothing comes that would: whoever remembers a key forgets a few.
+func (in *Inbox) ForgetKeys(ctx context.Context) (n int64, err error) {
+	for {
+		step := make(chan swept, 1)
+		select {
+		case in.sweeps <- step:
+		case <-in.ended:
+			return n, errClosing
+		case <-ctx.Done():
+			return n, ctx.Err()
+		}
+		s := <-step // the committer answers at once
+		n += s.keys
+		if s.err != nil || s.keys < keySweep {
+			return n, s.err
+		}
+	}
+}
+
+// swept is the answer to one step of ForgetKeys.
+type swept struct {
+	keys int64
+	err  error
+}
+
+// sweepKeys is one step.
+func (in *Inbox) sweepKeys() swept {
+	if in.write == nil {
+		return swept{err: in.dirty}
+	}
+	before := in.keys.Load()
+	if before == 0 {
+		return swept{}
 	}
 	sums, err := in.write.sweep(in.memory(time.Now()), keySweep)
 	if err != nil {
 		in.fail(err)
-		return
+		return swept{err: err}
 	}
 	in.count(sums)
 	in.measure()
+	return swept{keys: before - sums.keys}
 }

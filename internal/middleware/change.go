@@ -3,7 +3,6 @@ package middleware
 import (
 	"mime"
 	"net/http"
-	"net/url"
 
 	"callback-service/internal/callback"
 	"callback-service/internal/web"
@@ -17,7 +16,7 @@ func Change(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if !sameSite(r) {
+		if !web.SameSite(r) {
 			web.Fail(w, r, callback.Errorf(callback.Forbidden, "the request comes from a page of another site"))
 			return
 		}
@@ -27,13 +26,4 @@ func Change(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-func sameSite(r *http.Request) bool {
-	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
-		return false
-	}
-	origin := r.Header.Get("Origin")
-	u, err := url.Parse(origin)
-	return origin == "" || err == nil && u.Host == r.Host
 }

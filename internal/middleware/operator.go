@@ -3,6 +3,7 @@ package middleware
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"net"
 	"net/http"
 	"strings"
@@ -25,7 +26,7 @@ func Operator(token string) func(http.Handler) http.Handler {
 				next.ServeHTTP(w, r)
 				return
 			}
-			got, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+			got, ok := bearer(r)
 			sum := sha256.Sum256([]byte(got)) // so that the comparison takes the same time for every length
 			if !ok || subtle.ConstantTimeCompare(sum[:], want[:]) != 1 {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="operator"`)
@@ -35,6 +36,21 @@ func Operator(token string) func(http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		})
 	}
+}
+
+// bearer is the token that a request bears. A browser's script cannot give a WebSocket a header, but it can name subprotocols: there the token
+// is bearer. and its base64url, without padding.
+func bearer(r *http.Request) (token string, ok bool) {
+	if token, ok = strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		return token, true
+	}
+	for name := range strings.SplitSeq(strings.Join(r.Header.Values("Sec-WebSocket-Protocol"), ","), ",") {
+		if encoded, ok := strings.CutPrefix(strings.TrimSpace(name), "bearer."); ok {
+			text, err := base64.RawURLEncoding.DecodeString(encoded)
+			return string(text), err == nil
+		}
+	}
+	return "", false
 }
 
 func loopback(hostport string) bool {

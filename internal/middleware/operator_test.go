@@ -42,3 +42,23 @@ func TestOperator(t *testing.T) {
 		require.Equal(t, c.status == 401, w.Header().Get("WWW-Authenticate") != "", c)
 	}
 }
+
+// TestOperatorToken of a WebSocket: a browser can send it as a subprotocol only.
+func TestOperatorTokenOfAWebSocket(t *testing.T) {
+	for protocol, status := range map[string]int{
+		"bearer.czNjcmV0":                           200, // s3cret
+		"callback.events.v1, bearer.czNjcmV0":       200,
+		"bearer.czNjcmU":                            401,
+		"bearer.s3cret":                             401,
+		"czNjcmV0":                                  401,
+		"bearer.czNjcmU, bearer.czNjcmV0":           401, // one token, not a guess after another
+		"callback.events.v1, Bearer.czNjcmV0, none": 401,
+	} {
+		h := middleware.Operator("s3cret")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		r := httptest.NewRequest(http.MethodGet, "/v1/events", nil)
+		r.Header.Set("Sec-WebSocket-Protocol", protocol)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		require.Equal(t, status, w.Code, protocol)
+	}
+}

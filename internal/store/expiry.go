@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"fmt"
 	"time"
+
+	"callback-service/internal/callback"
 )
 
 // NextExpiry returns how long it is until the earliest expiry, by the clock that decides; it is negative when overdue, and ok is false
@@ -23,19 +25,19 @@ func (s *Store) NextExpiry(ctx context.Context) (in time.Duration, ok bool, err 
 	return time.Duration(micros) * time.Microsecond, ok, nil
 }
 
-// DeleteExpired deletes up to limit objects that have expired, the earliest first, and returns how late each of them was deleted.
+// DeleteExpired deletes up to limit objects that have expired, the earliest first, and returns which those were.
 // It leaves those that another transaction holds, and may be called by any number of replicas at once. They are gone when it returns.
-func (s *Store) DeleteExpired(ctx context.Context, limit int) (lags []time.Duration, err error) {
+func (s *Store) DeleteExpired(ctx context.Context, limit int) (gone []callback.Expired, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	err = s.query(ctx, s.write, func(rows *sql.Rows) error {
-		var micros int64
-		err := rows.Scan(&micros)
-		lags = append(lags, time.Duration(micros)*time.Microsecond)
+		var id, micros int64
+		err := rows.Scan(&id, &micros)
+		gone = append(gone, callback.Expired{ObjectID: id, Lag: time.Duration(micros) * time.Microsecond})
 		return err
 	}, s.deleteExpired, sql.Named("limit", limit))
 	if err != nil {
 		return nil, fmt.Errorf("deleting expired objects: %w", err)
 	}
-	return lags, nil
+	return gone, nil
 }

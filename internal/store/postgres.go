@@ -54,7 +54,7 @@ FROM json_to_recordset(CAST(@rows AS json)) AS u(sender text, object bigint, cal
 	deleteExpired: `
 DELETE FROM objects WHERE id = ANY (ARRAY(
 	SELECT id FROM objects WHERE expires_at <= statement_timestamp() ORDER BY expires_at LIMIT @limit FOR UPDATE SKIP LOCKED))
-RETURNING CAST(extract(epoch FROM clock_timestamp() - expires_at) * 1000000 AS bigint)`,
+RETURNING id, CAST(extract(epoch FROM clock_timestamp() - expires_at) * 1000000 AS bigint)`,
 	since: `timestamptz 'epoch' + CAST(@since AS bigint) * interval '1 microsecond'`,
 	deleteDeadLetters: `
 DELETE FROM dead_letters AS d USING json_to_recordset(CAST(@rows AS json)) AS u(sender text, object bigint, failed bigint)

@@ -82,8 +82,8 @@ func (s *Store) readReceipts(ctx context.Context, condition string, args ...any)
 	return found, nil
 }
 
-// DeleteOldReceipts deletes up to limit receipts that were written longer than the receipt TTL ago, and returns how many it deleted.
-// Fewer than limit: the sweep is done, and SQLite's file has given some of its free pages back. With a TTL of 0 those are all that are left from a time with another.
+// DeleteOldReceipts deletes up to limit receipts that were written longer than the receipt TTL ago, and returns how many it deleted: fewer
+// than limit means that none is left. With a TTL of 0 those are all that are left from a time with another.
 func (s *Store) DeleteOldReceipts(ctx context.Context, limit int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -91,11 +91,5 @@ func (s *Store) DeleteOldReceipts(ctx context.Context, limit int) (int, error) {
 	if result.Error != nil {
 		return 0, fmt.Errorf("deleting old receipts: %w", result.Error)
 	}
-	n := int(result.RowsAffected)
-	if s.tidy != "" && n < limit { // the sweep is at its end: a good time for it, as rare as it should be
-		if err := s.write.WithContext(ctx).Exec(s.tidy).Error; err != nil {
-			return n, fmt.Errorf("giving free pages back: %w", err)
-		}
-	}
-	return n, nil
+	return int(result.RowsAffected), nil
 }

@@ -19,7 +19,8 @@ const sqliteReaders = 4
 
 // The statements of SQLite. WHERE true keeps the parser from taking ON CONFLICT for the condition of a join.
 var sqliteDialect = dialect{
-	now: `@now`,
+	embedded: true,
+	now:      `@now`,
 	saveObjects: `
 INSERT INTO objects AS o (id, online, data, last_seen_at, fetched_at, stored_at, expires_at)
 SELECT value->>'i', value->>'o', value->'d', value->>'s', value->>'f', @now, @now + @object_ttl
@@ -39,13 +40,12 @@ FROM json_each(@rows) WHERE true
 	nextExpiry: `SELECT expires_at - @now FROM objects ORDER BY expires_at LIMIT 1`,
 	deleteExpired: `
 DELETE FROM objects WHERE id IN (SELECT id FROM objects WHERE expires_at <= @now ORDER BY expires_at LIMIT @limit)
-RETURNING @now - expires_at`,
+RETURNING id, @now - expires_at`,
 	since: `@since`,
 	deleteDeadLetters: `
 DELETE FROM dead_letters WHERE (sender, object_id, failed_at) IN (SELECT value->>'sender', value->>'object', value->>'failed' FROM json_each(@rows))`,
 	deleteReceipts: `
 DELETE FROM receipts WHERE callback_id IN (SELECT callback_id FROM receipts WHERE written_at <= @now - @receipt_ttl ORDER BY written_at LIMIT @limit)`,
-	tidy: `PRAGMA incremental_vacuum(1000)`, // 4 MB: a moment's work
 }
 
 // openSQLite has one connection that writes, for SQLite has one writer at a time and queues for it better in Go than by polling, and a few that read.

@@ -44,17 +44,17 @@ type Store struct {
 
 // dialect is the SQL in which the two databases differ. Parameters go by name, so that each takes those it needs: see Store.named.
 type dialect struct {
+	embedded        bool
 	now             string // the clock that decides, as an SQL expression
 	saveObjects     string
 	saveReceipts    string
 	saveDeadLetters string
 	nextExpiry      string // microseconds, negative when overdue
-	deleteExpired   string // returns the lag of each row in microseconds
+	deleteExpired   string // returns the id of each row, and its lag in microseconds
 	deleteReceipts  string
 	since           string // the parameter of that name, microseconds, as a time
 	// deleteDeadLetters deletes by key and time of the failure.
 	deleteDeadLetters string
-	tidy              string // gives free pages back to the disk; empty where the server does it
 }
 
 // Open opens the database of a URL: postgres://user:password@host:5432/name or sqlite:path.

@@ -11,17 +11,22 @@ import (
 
 // Metrics are all that the service counts. Reading them costs the same however much waits: no table is ever counted.
 type Metrics struct {
-	registry *prometheus.Registry
+	registry        *prometheus.Registry
+	codes, outcomes []string
 
 	Accepted      prometheus.Counter
 	Duplicates    prometheus.Counter
 	Rejected      *prometheus.CounterVec // by code
 	Ack           prometheus.Histogram   // seconds from the request to its 202
 	InFlight      prometheus.Gauge       // fetches
+	Workers       prometheus.Gauge
+	Paused        prometheus.Gauge
 	Fetches       *prometheus.CounterVec // by outcome
 	Fetch         prometheus.Histogram   // seconds
+	Retries       prometheus.Counter
 	Coalesced     prometheus.Counter
 	Stored        prometheus.Counter
+	StoredOnline  prometheus.Counter
 	Expired       prometheus.Counter
 	ExpiryLag     prometheus.Histogram // seconds
 	DeadLetters   prometheus.Counter
@@ -36,16 +41,23 @@ type Metrics struct {
 	InboxGroup    prometheus.Histogram // appends in a commit
 	BreakerOpen   prometheus.Gauge
 	WindowInUse   prometheus.Gauge
+	WindowSize    prometheus.Gauge
+	DatabaseUp    prometheus.Gauge
 	InboxMaxBytes prometheus.Gauge
 	SaveSeconds   prometheus.Histogram
 	SaveBatchSize prometheus.Histogram
+	Watchers      prometheus.Gauge
+	SlowWatchers  prometheus.Counter
+	TaskFailures  *prometheus.CounterVec // by task
+
+	inboxDepth, inboxIDs, inboxBytes, inboxOldest prometheus.Metric // see Inbox
 }
 
 // NewMetrics makes the metrics, every series at zero. codes and outcomes are the values that the labels may take.
 func NewMetrics(codes, outcomes []string) *Metrics {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
-	m := &Metrics{registry: r}
+	m := &Metrics{registry: r, codes: codes, outcomes: outcomes}
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "callback", Name: name, Help: help})
 		r.MustRegister(c)
@@ -79,8 +91,12 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	m.InFlight = gauge("pool_in_flight", "Fetches under way.")
 	m.Fetches = vector("fetch_total", "Fetches, by outcome.", "outcome", outcomes)
 	m.Fetch = histogram("fetch_seconds", "Time of a fetch.", prometheus.ExponentialBucketsRange(0.001, 10, 16))
+	m.Workers = gauge("pool_workers", "Fetches at once at most: --pool-workers, or what it was changed to.")
+	m.Paused = gauge("paused", "1 while an operator has paused dispatching, else 0.")
+	m.Retries = counter("retries_total", "Fetches that failed and are tried again.")
 	m.Coalesced = counter("coalesced_total", "Ids that joined a fetch which was queued for another callback.")
 	m.Stored = counter("objects_stored_total", "Objects stored.")
+	m.StoredOnline = counter("objects_stored_online_total", "Objects stored that were online; the others were offline.")
 	m.Expired = counter("objects_expired_total", "Objects deleted at the end of their TTL.")
 	m.ExpiryLag = histogram("expiry_lag_seconds", "How long after its time an object was deleted.", quick)
 	m.DeadLetters = counter("dead_letters_total", "Ids given up, and kept as dead letters.")
@@ -96,21 +112,28 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	m.BreakerOpen = gauge("breaker_open", "1 while the circuit breaker holds fetches back, else 0.")
 	m.InboxMaxBytes = gauge("inbox_max_bytes", "--inbox-max-bytes.")
 	m.WindowInUse = gauge("window_pairs", "Pairs of id and callback in memory, of --pool-window.")
+	m.WindowSize = gauge("window_max_pairs", "--pool-window.")
+	m.DatabaseUp = gauge("database_up", "1 while the database answers, else 0; asked every second.")
 	m.SaveSeconds = histogram("save_seconds", "Time of a write of the store, repeats included.", quick)
 	m.SaveBatchSize = histogram("save_batch_size", "Outcomes in a write of the store.", sizes)
+	m.Watchers = gauge("watchers", "Connections to the live feed, /v1/events.")
+	m.SlowWatchers = counter("watchers_dropped_total", "Connections to the live feed that were closed because they read too slowly.")
+	m.TaskFailures = vector("task_failures_total", "Scheduled tasks that failed, and will be tried again, by task.", "task", nil)
 	return m
 }
 
 // Inbox registers what the inbox tells of itself at each scrape; the functions must be cheap. oldest answers the time the head was received.
 func (m *Metrics) Inbox(callbacks, ids, keys, bytes func() float64, oldest func() (time.Time, bool)) {
-	gauge := func(name, help string, value func() float64) {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callback", Name: name, Help: help}, value))
+	gauge := func(name, help string, value func() float64) prometheus.Metric {
+		g := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callback", Name: name, Help: help}, value)
+		m.registry.MustRegister(g)
+		return g
 	}
-	gauge("inbox_depth", "Callbacks that wait in the inbox.", callbacks)
-	gauge("inbox_ids", "Ids in the callbacks that wait.", ids)
+	m.inboxDepth = gauge("inbox_depth", "Callbacks that wait in the inbox.", callbacks)
+	m.inboxIDs = gauge("inbox_ids", "Ids in the callbacks that wait.", ids)
 	gauge("inbox_keys", "Idempotency keys remembered, of --inbox-dedupe-max.", keys)
-	gauge("inbox_bytes", "Bytes of the inbox, of --inbox-max-bytes.", bytes)
-	gauge("inbox_oldest_seconds", "Age of the callback at the head of the inbox.", func() float64 {
+	m.inboxBytes = gauge("inbox_bytes", "Bytes of the inbox, of --inbox-max-bytes.", bytes)
+	m.inboxOldest = gauge("inbox_oldest_seconds", "Age of the callback at the head of the inbox.", func() float64 {
 		if received, ok := oldest(); ok {
 			return max(0, time.Since(received).Seconds())
 		}

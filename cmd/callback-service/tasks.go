@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"callback-service/internal/inbox"
+	"callback-service/internal/maintain"
+	"callback-service/internal/store"
+	"callback-service/internal/telemetry"
+)
+
+const (
+	taskPeriod   = time.Minute
+	receiptChunk = 500
+	receiptPause = 5 * time.Millisecond // between two chunks: SQLite has one writer, and objects that expire come first
+)
+
+// newTasks are the upkeep that happens by the clock.
+func newTasks(in *inbox.Inbox, db *store.Store, log *slog.Logger, m *telemetry.Metrics) *maintain.Loop {
+	tasks := []maintain.Task{
+		{Name: "receipts", About: "deletes receipts past --receipt-ttl", Every: taskPeriod, Run: func(ctx context.Context) (string, error) {
+			n, err := deleteReceipts(ctx, db)
+			return fmt.Sprintf("deleted %d receipts", n), err
+		}},
+		{Name: "idempotency-keys", About: "forgets keys past --inbox-dedupe", Every: taskPeriod, Run: func(ctx context.Context) (string, error) {
+			n, err := in.ForgetKeys(ctx)
+			return fmt.Sprintf("forgot %d keys", n), err
+		}},
+	}
+	if db.Embedded() {
+		tasks = append(tasks, maintain.Task{
+			Name: "sqlite", About: "gives free pages of the SQLite database back to the disk", Every: 10 * taskPeriod,
+			Run: func(ctx context.Context) (string, error) {
+				freed, err := db.Tidy(ctx)
+				return fmt.Sprintf("gave %.1f MiB back", float64(freed)/(1<<20)), err
+			},
+		})
+	}
+	for _, t := range tasks {
+		m.TaskFailures.WithLabelValues(t.Name)
+	}
+	return maintain.New(log, func(task string) { m.TaskFailures.WithLabelValues(task).Inc() }, tasks...)
+}
+
+func deleteReceipts(ctx context.Context, db *store.Store) (deleted int, err error) {
+	for {
+		n, err := db.DeleteOldReceipts(ctx, receiptChunk)
+		deleted += n
+		if err != nil || n < receiptChunk {
+			return deleted, err
+		}
+		select {
+		case <-time.After(receiptPause):
+		case <-ctx.Done():
+			return deleted, ctx.Err()
+		}
+	}
+}

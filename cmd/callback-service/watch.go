@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"callback-service/internal/events"
+	"callback-service/internal/store"
+	"callback-service/internal/telemetry"
+)
+
+const (
+	statsPeriod = time.Second
+	pingTimeout = 2 * time.Second
+)
+
+// watchDatabase asks every second whether the database answers, once its tables are there, until ctx ends. It returns nil.
+func watchDatabase(ctx context.Context, db *store.Store, migrated <-chan struct{}, m *telemetry.Metrics) error {
+	select {
+	case <-migrated:
+	case <-ctx.Done():
+		return nil
+	}
+	return every(ctx, statsPeriod, func() {
+		asking, cancel := context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+		if db.Ping(asking) == nil {
+			m.DatabaseUp.Set(1)
+		} else {
+			m.DatabaseUp.Set(0)
+		}
+	})
+}
+
+// publishStats tells those who watch how the service fares, every second until ctx ends. It returns nil.
+func publishStats(ctx context.Context, m *telemetry.Metrics, hub *events.Hub) error {
+	recent := telemetry.NewRecent(m)
+	return every(ctx, statsPeriod, func() { hub.Publish(events.Stats, "", recent.Next(time.Now())) })
+}
+
+// every calls f at once and then once a period, until ctx ends. It returns nil.
+func every(ctx context.Context, period time.Duration, f func()) error {
+	ticker := time.NewTicker(period)
+	defer ticker.Stop()
+	for {
+		f()
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"callback-service/internal/callback"
+	"callback-service/internal/events"
+	"callback-service/internal/web"
+)
+
+// eventProtocol is the WebSocket subprotocol of the feed, for clients that ask for one.
+const eventProtocol = "callback.events.v1"
+
+const (
+	eventTimeout = 10 * time.Second // of a write to a watcher that does not read
+	pingPeriod   = 20 * time.Second // how often a watcher is asked whether it is still there
+)
+
+// watch answers GET /v1/events on the public listener: a sender watches its own callbacks.
+func (a *API) watch(w http.ResponseWriter, r *http.Request) {
+	s := sender(r)
+	a.feed(w, r, events.Filter{Sender: s.Name, Everybody: s.Admin})
+}
+
+// watchAll answers it on the operator listener.
+func (a *API) watchAll(w http.ResponseWriter, r *http.Request) {
+	a.feed(w, r, events.Filter{Everybody: true, Operator: true})
+}
+
+func (a *API) feed(w http.ResponseWriter, r *http.Request, f events.Filter) {
+	values, err := query(r)
+	if err == nil {
+		f.Types, err = eventTypes(values)
+	}
+	if err == nil {
+		err = upgradable(w, r)
+	}
+	var watcher *events.Watcher
+	if err == nil {
+		watcher, err = a.Events.Watch(f)
+	}
+	if err != nil {
+		web.Fail(w, r, err)
+		return
+	}
+	defer watcher.Leave()
+	// The origin was checked, and refused with a problem.
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{eventProtocol}})
+	if err != nil { // and it has said so to the client
+		return
+	}
+	// The request's context ends with the connection only until that is hijacked.
+	ctx, gone := context.WithCancelCause(context.WithoutCancel(r.Context()))
+	var listening sync.WaitGroup
+	listening.Go(func() { gone(listen(ctx, conn)) }) // ends with the connection, at the latest by Close
+	code, reason := send(ctx, conn, watcher)
+	_ = conn.Close(code, reason) // the client may have gone before
+	listening.Wait()
+}
+
+var errTalks = errors.New("nothing is to be said here")
+
+// listen waits for the end of the connection. It answers pings meanwhile.
+func listen(ctx context.Context, conn *websocket.Conn) error {
+	if _, _, err := conn.Reader(ctx); err != nil {
+		return err
+	}
+	return errTalks
+}
+
+// send passes events on until they end, or until the client is gone.
+func send(ctx context.Context, conn *websocket.Conn, watcher *events.Watcher) (websocket.StatusCode, string) {
+	ping := time.NewTicker(pingPeriod)
+	defer ping.Stop()
+	for {
+		var err error
+		select {
+		case e, more := <-watcher.Events():
+			if !more {
+				return ended(watcher.Reason())
+			}
+			err = within(ctx, func(ctx context.Context) error { return write(ctx, conn, e) })
+		case <-ping.C:
+			err = within(ctx, conn.Ping)
+		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), errTalks) {
+				return websocket.StatusPolicyViolation, errTalks.Error()
+			}
+			return websocket.StatusNormalClosure, "" // nobody reads it
+		}
+		if err != nil {
+			return websocket.StatusNormalClosure, "" // nobody reads it
+		}
+	}
+}
+
+func ended(reason string) (websocket.StatusCode, string) {
+	if reason == events.Closing {
+		return websocket.StatusGoingAway, reason
+	}
+	return websocket.StatusPolicyViolation, reason
+}
+
+func within(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, eventTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+func write(ctx context.Context, conn *websocket.Conn, e *events.Event) error {
+	text, err := json.Marshal(e)
+	if err != nil { // only an event that this program made wrong: a bug, which the recoverer logs
+		panic(err)
+	}
+	return conn.Write(ctx, websocket.MessageText, text)
+}
+
+// eventTypes reads type=a,b or type=a&type=b.
+func eventTypes(values url.Values) (types []events.Type, err error) {
+	for _, name := range strings.FieldsFunc(strings.Join(values["type"], ","), func(r rune) bool { return r == ',' }) {
+		t := events.Type(name)
+		if !slices.Contains(events.Types(), t) {
+			return nil, callback.Errorf(callback.InvalidParameter, "type: want some of %v, separated by commas, not %.40q", events.Types(), name)
+		}
+		types = append(types, t)
+	}
+	return types, nil
+}
+
+// upgradable says what is wrong with a request that is no opening of a WebSocket (RFC 6455, 4.2.1), or one from another site's page.
+func upgradable(w http.ResponseWriter, r *http.Request) error {
+	switch h := r.Header; {
+	case !has(h, "Connection", "upgrade") || !has(h, "Upgrade", "websocket") || h.Get("Sec-WebSocket-Key") == "":
+		w.Header().Set("Upgrade", "websocket")
+		return callback.Errorf(callback.InvalidParameter, "this is a WebSocket: connect with a client for that, over HTTP/1.1")
+	case h.Get("Sec-WebSocket-Version") != "13":
+		w.Header().Set("Sec-WebSocket-Version", "13")
+		return callback.Errorf(callback.InvalidParameter, "Sec-WebSocket-Version: want 13")
+	case !web.SameSite(r):
+		return callback.Errorf(callback.Forbidden, "the request comes from a page of another site")
+	}
+	return nil
+}
+
+// has looks for a token in a header that is a list of them.
+func has(h http.Header, name, token string) bool {
+	return slices.ContainsFunc(strings.Split(strings.Join(h.Values(name), ","), ","), func(t string) bool {
+		return strings.EqualFold(strings.TrimSpace(t), token)
+	})
+}

@@ -1,0 +1,159 @@
+// Package maintain is the one home of upkeep that happens by the clock.
+package maintain
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// Task is a piece of upkeep.
+type Task struct {
+	Name  string        // lower case, with dashes
+	About string        // for people
+	Every time.Duration // from the end of a run to the next
+	// Run does all that there is to do, and says what that was. It must end soon after its context does.
+	Run func(ctx context.Context) (result string, err error)
+}
+
+// Status is how a task stands.
+type Status struct {
+	Name       string     `json:"name"`
+	About      string     `json:"about"`
+	Schedule   string     `json:"schedule"`
+	Running    bool       `json:"running"`
+	Runs       int        `json:"runs"`     // that ended
+	Failures   int        `json:"failures"` // of them
+	LastRun    *time.Time `json:"last_run"` // when the last one began; nil: there was none
+	DurationMS float64    `json:"duration_ms"`
+	Result     string     `json:"result"`   // of the last one; empty when it failed
+	Error      string     `json:"error"`    // of the last one; empty when it did not fail
+	NextRun    *time.Time `json:"next_run"` // nil while it runs, or is about to
+}
+
+// Loop runs tasks, one at a time.
+type Loop struct {
+	log       *slog.Logger
+	onFailure func(task string)
+	wake      chan struct{} // capacity 1: a task was asked for
+
+	mu    sync.Mutex
+	tasks []*task
+}
+
+type task struct {
+	Task
+	status Status
+	due    time.Time
+}
+
+// New returns a Loop; Run starts it. The first run of each task is a period from now. onFailure is told of each run that failed.
+func New(log *slog.Logger, onFailure func(task string), tasks ...Task) *Loop {
+	l := &Loop{log: log, onFailure: onFailure, wake: make(chan struct{}, 1)}
+	for _, t := range tasks {
+		due := time.Now().Add(t.Every)
+		l.tasks = append(l.tasks, &task{t, Status{Name: t.Name, About: t.About, Schedule: "every " + t.Every.String(), NextRun: &due}, due})
+	}
+	return l
+}
+
+// Tasks tells how all of them stand.
+func (l *Loop) Tasks() []Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]Status, len(l.tasks))
+	for i, t := range l.tasks {
+		all[i] = t.status
+	}
+	return all
+}
+
+// Start has a task run as soon as the loop is free, unless it runs already; ok is false when there is none of that name.
+func (l *Loop) Start(name string) (s Status, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.tasks {
+		if t.Name == name {
+			if !t.status.Running {
+				t.due, t.status.NextRun = time.Now(), nil
+				select {
+				case l.wake <- struct{}{}:
+				default: // the loop will look anyway
+				}
+			}
+			return t.status, true
+		}
+	}
+	return Status{}, false
+}
+
+// Run runs tasks when they are due, until ctx ends. A task that fails is logged, and runs again when it is due again. It returns nil.
+func (l *Loop) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		t, wait := l.next(time.Now())
+		if wait <= 0 {
+			l.run(ctx, t)
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-l.wake:
+		}
+	}
+	return nil
+}
+
+// next is the task that is due first, and how long it is until then.
+func (l *Loop) next(now time.Time) (first *task, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.tasks {
+		if first == nil || t.due.Before(first.due) {
+			first = t
+		}
+	}
+	if first == nil {
+		return nil, time.Hour
+	}
+	return first, first.due.Sub(now)
+}
+
+func (l *Loop) run(ctx context.Context, t *task) {
+	began := time.Now()
+	l.mu.Lock()
+	t.status.Running, t.status.LastRun, t.status.NextRun = true, &began, nil
+	l.mu.Unlock()
+	result, err := guarded(ctx, t.Run)
+	ended := time.Now()
+	next := ended.Add(t.Every)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &t.status
+	s.Running, s.DurationMS, s.Result, s.Error, s.NextRun, t.due = false, float64(ended.Sub(began).Microseconds())/1000, result, "", &next, next
+	s.Runs++
+	if err == nil || ctx.Err() != nil { // the end is no failure
+		return
+	}
+	s.Failures++
+	s.Result, s.Error = "", err.Error()
+	l.onFailure(t.Name)
+	l.log.Warn("a task failed, and will run again", "task", t.Name, "error", err, "again_in", t.Every)
+}
+
+// guarded makes an error of a panic: upkeep is no reason to end the process.
+func guarded(ctx context.Context, run func(context.Context) (string, error)) (result string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			result, err = "", fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return run(ctx)
+}

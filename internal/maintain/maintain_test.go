@@ -1,0 +1,130 @@
+package maintain
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// running runs a loop for the length of test, in a bubble of its own, and returns what it logged and whose failures it told.
+func running(t *testing.T, tasks []Task, test func(*Loop)) (log string, failed []string) {
+	var text bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		l := New(slog.New(slog.NewTextHandler(&text, nil)), func(task string) { failed = append(failed, task) }, tasks...)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- l.Run(ctx) }() // ends with ctx
+		synctest.Wait()
+		test(l)
+		cancel()
+		require.NoError(t, <-ended)
+	})
+	return text.String(), failed
+}
+
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestSchedule(t *testing.T) {
+	var quick, slow atomic.Int32
+	log, failed := running(t, []Task{
+		{Name: "quick", About: "is quick", Every: time.Minute, Run: func(context.Context) (string, error) {
+			quick.Add(1)
+			return "did it", nil
+		}},
+		{Name: "slow", Every: 10 * time.Minute, Run: func(context.Context) (string, error) {
+			slow.Add(1)
+			time.Sleep(90 * time.Second)
+			return "", nil
+		}},
+	}, func(l *Loop) {
+		next := time.Now().Add(time.Minute)
+		require.Equal(t, Status{Name: "quick", About: "is quick", Schedule: "every 1m0s", NextRun: &next}, l.Tasks()[0])
+		pass(time.Minute - 1)
+		require.Zero(t, quick.Load())
+		pass(1)
+		began, next := time.Now(), time.Now().Add(time.Minute)
+		require.Equal(t, Status{
+			Name: "quick", About: "is quick", Schedule: "every 1m0s", Runs: 1, LastRun: &began, Result: "did it", NextRun: &next,
+		}, l.Tasks()[0])
+		pass(9 * time.Minute)
+		require.EqualValues(t, 10, quick.Load())
+		require.True(t, l.Tasks()[1].Running)
+		pass(90 * time.Second)
+		s := l.Tasks()[1]
+		require.False(t, s.Running)
+		require.InDelta(t, 90_000, s.DurationMS, 0.1)
+		require.EqualValues(t, 11, quick.Load(), "one at a time: the run that was due meanwhile came then")
+	})
+	require.Empty(t, log)
+	require.Empty(t, failed)
+}
+
+func TestStartByHand(t *testing.T) {
+	var runs atomic.Int32
+	running(t, []Task{{Name: "nightly", Every: 24 * time.Hour, Run: func(context.Context) (string, error) {
+		runs.Add(1)
+		time.Sleep(time.Second)
+		return "", nil
+	}}}, func(l *Loop) {
+		_, ok := l.Start("nihgtly")
+		require.False(t, ok)
+		s, ok := l.Start("nightly")
+		require.True(t, ok)
+		require.Nil(t, s.NextRun)
+		synctest.Wait()
+		require.True(t, l.Tasks()[0].Running, "at once")
+		_, ok = l.Start("nightly")
+		require.True(t, ok)
+		pass(time.Hour)
+		require.EqualValues(t, 1, runs.Load(), "who runs already is not started again")
+		next := l.Tasks()[0].NextRun
+		require.InDelta(t, 23, time.Until(*next).Hours(), 0.01, "a day after it ran")
+	})
+}
+
+func TestFailures(t *testing.T) {
+	var n atomic.Int32
+	log, failed := running(t, []Task{{Name: "broken", Every: time.Minute, Run: func(context.Context) (string, error) {
+		switch n.Add(1) {
+		case 1:
+			return "half of it", errors.New("the disk is gone")
+		case 2:
+			panic("boom")
+		}
+		return "all of it", nil
+	}}}, func(l *Loop) {
+		pass(time.Minute)
+		require.Equal(t, "the disk is gone", l.Tasks()[0].Error)
+		require.Empty(t, l.Tasks()[0].Result)
+		pass(time.Minute)
+		require.Contains(t, l.Tasks()[0].Error, "boom")
+		pass(time.Minute)
+		s := l.Tasks()[0]
+		require.Equal(t, []any{3, 2, "all of it", ""}, []any{s.Runs, s.Failures, s.Result, s.Error})
+	})
+	require.Equal(t, []string{"broken", "broken"}, failed)
+	require.Contains(t, log, "the disk is gone")
+	require.Contains(t, log, "boom")
+}
+
+func TestTheEndIsNoFailure(t *testing.T) {
+	log, failed := running(t, []Task{{Name: "long", Every: time.Minute, Run: func(ctx context.Context) (string, error) {
+		<-ctx.Done()
+		return "", ctx.Err()
+	}}}, func(*Loop) { pass(time.Minute) })
+	require.Empty(t, log)
+	require.Empty(t, failed)
+}

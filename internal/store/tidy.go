@@ -1,0 +1,48 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+const (
+	tidyPages = 1000 // pages given back at once: 4 MiB, a moment's work, for writers wait meanwhile
+	sparePage = 256  // free pages not worth giving back
+	pageBytes = 4096 // of SQLite, by default
+)
+
+// Embedded reports whether the database is SQLite's file, whose upkeep is ours: see Tidy. A PostgreSQL server does that for itself.
+func (s *Store) Embedded() bool { return s.embedded }
+
+// Tidy gives SQLite's free pages back to the disk, and has statistics for the planner made where they are worth it. It returns the bytes
+// given back.
+func (s *Store) Tidy(ctx context.Context) (freed int64, err error) {
+	for {
+		free, err := s.tidyStep(ctx)
+		if err != nil {
+			return freed, fmt.Errorf("giving free pages back: %w", err)
+		}
+		if free <= sparePage {
+			break
+		}
+		freed += min(free, tidyPages) * pageBytes
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if err := s.write.WithContext(ctx).Exec(`PRAGMA optimize`).Error; err != nil {
+		return freed, fmt.Errorf("PRAGMA optimize: %w", err)
+	}
+	return freed, nil
+}
+
+// tidyStep returns how many pages were free before it.
+func (s *Store) tidyStep(ctx context.Context) (free int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	err = s.query(ctx, s.write, func(rows *sql.Rows) error { return rows.Scan(&free) }, `PRAGMA freelist_count`)
+	if err == nil && free > sparePage {
+		err = s.write.WithContext(ctx).Exec(fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, tidyPages)).Error
+	}
+	return free, err
+}

@@ -1,0 +1,187 @@
+package telemetry
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// Stats are how the service fares: what is so now, and rates and latencies of the last Window seconds. Latencies are in milliseconds, and nil
+// when nothing happened that could be measured. Totals are since the start of the process.
+type Stats struct {
+	Window float64 `json:"window_seconds"`
+
+	AcceptedPerSecond float64  `json:"accepted_per_second"`
+	RejectedPerSecond float64  `json:"rejected_per_second"`
+	RefusedPerSecond  float64  `json:"refused_per_second"` // of the rejected: for trouble of our own (5xx)
+	AckP50            *float64 `json:"ack_p50_ms"`
+	AckP99            *float64 `json:"ack_p99_ms"`
+
+	InboxDepth    int64   `json:"inbox_depth"` // callbacks
+	InboxIDs      int64   `json:"inbox_ids"`
+	InboxBytes    int64   `json:"inbox_bytes"`
+	InboxMaxBytes int64   `json:"inbox_max_bytes"`
+	InboxOldest   float64 `json:"inbox_oldest_seconds"`
+
+	PoolInFlight int     `json:"pool_in_flight"`
+	PoolWorkers  int     `json:"pool_workers"`
+	WindowPairs  int     `json:"window_pairs"`
+	WindowMax    int     `json:"window_max_pairs"`
+	Paused       bool    `json:"paused"`
+	Coalesced    float64 `json:"coalesced_per_second"`
+	Retries      float64 `json:"retries_per_second"`
+
+	Fetches     map[string]float64 `json:"fetches_per_second"` // by outcome
+	FetchP50    *float64           `json:"fetch_p50_ms"`
+	FetchP99    *float64           `json:"fetch_p99_ms"`
+	BreakerOpen bool               `json:"breaker_open"`
+
+	DatabaseUp   bool     `json:"database_up"`
+	SaveErrors   float64  `json:"save_errors_per_second"`
+	ExpireErrors float64  `json:"expire_errors_per_second"`
+	SaveP99      *float64 `json:"save_p99_ms"`
+
+	StoredOnline  float64  `json:"stored_online_per_second"`
+	StoredOffline float64  `json:"stored_offline_per_second"`
+	Expired       float64  `json:"expired_per_second"`
+	ExpiryLagP99  *float64 `json:"expiry_lag_p99_ms"`
+
+	DeadLetters          int64   `json:"dead_letters_total"`
+	DeadLettersPerSecond float64 `json:"dead_letters_per_second"`
+
+	Findings []Finding `json:"findings"`
+}
+
+// window is how many samples Recent looks back, at one a second.
+const window = 10
+
+// Recent makes Stats of the metrics. It is for one goroutine.
+type Recent struct {
+	m       *Metrics
+	samples []sample // the oldest first, at most window+1
+}
+
+// NewRecent begins now.
+func NewRecent(m *Metrics) *Recent { return &Recent{m: m, samples: []sample{m.sample(time.Now())}} }
+
+// Next returns how things stand. It is to be called once a second. It costs the same however much waits.
+func (r *Recent) Next(now time.Time) Stats {
+	last := r.m.sample(now)
+	s := r.m.stats(r.samples[0], last)
+	if r.samples = append(r.samples, last); len(r.samples) > window {
+		r.samples = r.samples[1:]
+	}
+	return s
+}
+
+// sample is what the counters said at a moment.
+type sample struct {
+	at                             time.Time
+	accepted, rejected, refused    float64
+	coalesced, retries             float64
+	online, stored, expired        float64
+	saveErrors, expireErrors, dead float64
+	fetches                        map[string]float64
+	ack, fetch, save, lag          *dto.Histogram
+}
+
+func (m *Metrics) sample(now time.Time) sample {
+	s := sample{
+		at: now, accepted: value(m.Accepted), coalesced: value(m.Coalesced), retries: value(m.Retries),
+		online: value(m.StoredOnline), stored: value(m.Stored), expired: value(m.Expired),
+		saveErrors: value(m.SaveErrors), expireErrors: value(m.ExpireErrors), dead: value(m.DeadLetters),
+		fetches: map[string]float64{},
+		ack:     written(m.Ack).GetHistogram(), fetch: written(m.Fetch).GetHistogram(),
+		save: written(m.SaveSeconds).GetHistogram(), lag: written(m.ExpiryLag).GetHistogram(),
+	}
+	for _, code := range m.codes {
+		n := value(m.Rejected.WithLabelValues(code))
+		s.rejected += n
+		if ours[code] {
+			s.refused += n
+		}
+	}
+	for _, outcome := range m.outcomes {
+		s.fetches[outcome] = value(m.Fetches.WithLabelValues(outcome))
+	}
+	return s
+}
+
+// ours are the codes that speak of trouble of the service, not of its senders.
+var ours = map[string]bool{"inbox_full": true, "overloaded": true, "unavailable": true, "internal_error": true}
+
+func (m *Metrics) stats(first, last sample) Stats {
+	seconds := max(last.at.Sub(first.at).Seconds(), 0.001)
+	rate := func(of func(sample) float64) float64 { return max(0, of(last)-of(first)) / seconds }
+	s := Stats{
+		Window:            seconds,
+		AcceptedPerSecond: rate(func(s sample) float64 { return s.accepted }),
+		RejectedPerSecond: rate(func(s sample) float64 { return s.rejected }),
+		RefusedPerSecond:  rate(func(s sample) float64 { return s.refused }),
+		Coalesced:         rate(func(s sample) float64 { return s.coalesced }),
+		Retries:           rate(func(s sample) float64 { return s.retries }),
+		SaveErrors:        rate(func(s sample) float64 { return s.saveErrors }),
+		ExpireErrors:      rate(func(s sample) float64 { return s.expireErrors }),
+		StoredOnline:      rate(func(s sample) float64 { return s.online }),
+		StoredOffline:     rate(func(s sample) float64 { return s.stored - s.online }),
+		Expired:           rate(func(s sample) float64 { return s.expired }),
+
+		DeadLettersPerSecond: rate(func(s sample) float64 { return s.dead }),
+		DeadLetters:          int64(last.dead),
+
+		AckP50: quantile(0.5, first.ack, last.ack), AckP99: quantile(0.99, first.ack, last.ack),
+		FetchP50: quantile(0.5, first.fetch, last.fetch), FetchP99: quantile(0.99, first.fetch, last.fetch),
+		SaveP99: quantile(0.99, first.save, last.save), ExpiryLagP99: quantile(0.99, first.lag, last.lag),
+
+		InboxDepth: int64(value(m.inboxDepth)), InboxIDs: int64(value(m.inboxIDs)), InboxBytes: int64(value(m.inboxBytes)),
+		InboxMaxBytes: int64(value(m.InboxMaxBytes)), InboxOldest: value(m.inboxOldest),
+
+		PoolInFlight: int(value(m.InFlight)), PoolWorkers: int(value(m.Workers)), Paused: value(m.Paused) == 1,
+		WindowPairs: int(value(m.WindowInUse)), WindowMax: int(value(m.WindowSize)),
+		BreakerOpen: value(m.BreakerOpen) == 1, DatabaseUp: value(m.DatabaseUp) == 1,
+		Fetches: map[string]float64{},
+	}
+	for outcome := range last.fetches {
+		s.Fetches[outcome] = rate(func(s sample) float64 { return s.fetches[outcome] })
+	}
+	s.Findings = findings(s)
+	return s
+}
+
+// value is what a counter or a gauge says.
+func value(of prometheus.Metric) float64 {
+	if of == nil { // what Inbox would have registered
+		return 0
+	}
+	m := written(of)
+	return m.GetCounter().GetValue() + m.GetGauge().GetValue() // one of them is nil, and says 0
+}
+
+// written is a metric as a scrape would get it. The metrics of client_golang never fail at it.
+func written(of prometheus.Metric) *dto.Metric {
+	m := new(dto.Metric)
+	_ = of.Write(m)
+	return m
+}
+
+// quantile estimates, in milliseconds, the q-quantile of what was observed between two moments: within its bucket evenly spread, as
+// histogram_quantile of Prometheus does it. nil: nothing was observed.
+func quantile(q float64, first, last *dto.Histogram) *float64 {
+	total := float64(last.GetSampleCount() - first.GetSampleCount())
+	if total <= 0 {
+		return nil
+	}
+	rank := q * total
+	var below, lower float64
+	for i, bucket := range last.GetBucket() {
+		upTo := float64(bucket.GetCumulativeCount() - first.GetBucket()[i].GetCumulativeCount())
+		if upTo >= rank && upTo > below {
+			ms := 1000 * (lower + (bucket.GetUpperBound()-lower)*(rank-below)/(upTo-below))
+			return &ms
+		}
+		below, lower = upTo, bucket.GetUpperBound()
+	}
+	ms := 1000 * lower // above the last bound: at least that
+	return &ms
+}

@@ -29,8 +29,8 @@ load: build ## a hard minute on embedded defaults in a throw-away folder, with a
 test: ## unit tests with the race detector, on a PostgreSQL that it finds or sets up
 	@.ci/with-postgres $(GO) test $(RACE) -timeout 10m ./...
 
-test-integration: build ## the real binaries on a real PostgreSQL: crashes, outages, drain
-	@.ci/with-postgres $(GO) test $(RACE) -tags integration -count 1 -timeout 15m ./cmd/...
+test-integration: build ## the real binaries: crashes, outages, drain; with Prometheus, Jaeger and a browser
+	@.ci/with-postgres .ci/with-tools $(GO) test $(RACE) -tags integration -count 1 -timeout 15m ./cmd/...
 
 fuzz: ## every fuzz target for a while (FUZZTIME=30s)
 	@.ci/fuzz "$${FUZZTIME:-30s}"
@@ -49,7 +49,7 @@ build: ## both binaries into bin/
 vendor: ## go.mod, go.sum and vendor/ anew
 	@$(GO) mod tidy && $(GO) mod vendor
 
-compose-up: ## everything in containers: service, client, PostgreSQL, Zipkin
+compose-up: ## everything in containers: service, client, PostgreSQL, Zipkin, Prometheus, Grafana
 	@docker compose up --build --detach --wait
 
 compose-down: ## stop the containers; the data stays on its volumes

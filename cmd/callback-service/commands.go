@@ -23,6 +23,7 @@ func commands() []subcommand {
 	return []subcommand{
 		{"dead-letters", "dead-letters list|redrive|drop [flags]", "what could not be fetched: list it, fetch it again, or forget it", deadLetters},
 		{"inbox", "inbox stat [--json] FILE", "what waits in the inbox of a stopped service, or in a copy of one", inboxStat},
+		{"health", "health [flags]", "whether the service is ready: exit status 0 or 1", health},
 		{"hash-key", "hash-key", "how a bearer key, read from standard input, stands in --auth-file", hashKey},
 	}
 }

@@ -106,6 +106,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		All:       []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, metrics.Panics)},
 		Public:    []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
 		Operator:  []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
+		Page:      []func(http.Handler) http.Handler{middleware.OperatorPage(cfg.Web.DebugToken)},
 		Admin:     []func(http.Handler) http.Handler{middleware.Change},
 		Callbacks: []func(http.Handler) http.Handler{limit.Middleware(api.Reject)},
 	}

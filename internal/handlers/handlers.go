@@ -80,6 +80,7 @@ type Around struct {
 	All      []func(http.Handler) http.Handler
 	Public   []func(http.Handler) http.Handler
 	Operator []func(http.Handler) http.Handler
+	Page     []func(http.Handler) http.Handler // the dashboard's own files
 	Admin    []func(http.Handler) http.Handler // the operator's /admin, within Operator
 	// Callbacks is around the posting of callbacks, inside Public.
 	Callbacks []func(http.Handler) http.Handler
@@ -118,11 +119,16 @@ func (a *API) Public() http.Handler {
 	return r
 }
 
-// Operator is for those who run the service: profiles, metrics, health, and the same reads.
+// Operator is for those who run the service: the dashboard, profiles, metrics, health, and the same reads.
 func (a *API) Operator() http.Handler {
 	r := a.router(a.Around.Operator)
 	r.Get("/livez", a.live)
 	r.Get("/readyz", a.ready)
+	r.Group(func(r chi.Router) {
+		r.Use(a.Around.Page...)
+		r.Use(chimiddleware.Compress(5, "text/html", "text/css", "text/javascript"))
+		a.show(r)
+	})
 	r.Group(func(r chi.Router) {
 		r.Use(a.Around.Operator...)
 		r.Method(http.MethodGet, "/metrics", a.Metrics.Handler())

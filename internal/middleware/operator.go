@@ -38,6 +38,15 @@ func Operator(token string) func(http.Handler) http.Handler {
 	}
 }
 
+// OperatorPage guards the files of the dashboard: like Operator, but where there is a token they are for everybody who reaches the listener,
+// since a browser can bear one only once the page has asked for it.
+func OperatorPage(token string) func(http.Handler) http.Handler {
+	if token == "" {
+		return Operator("")
+	}
+	return func(next http.Handler) http.Handler { return next }
+}
+
 // bearer is the token that a request bears. A browser's script cannot give a WebSocket a header, but it can name subprotocols: there the token
 // is bearer. and its base64url, without padding.
 func bearer(r *http.Request) (token string, ok bool) {

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const healthAbout = `Usage: callback-service health [flags]
+
+Asks whether the service is ready: exit status 0, or 1 and why not. It is for health checks of containers, where there is no shell.`
+
+// health is a client of /readyz.
+func health(ctx context.Context, args []string, out io.Writer) error {
+	set := flagSet("health", healthAbout, out)
+	address := set.String("address", "http://127.0.0.1:6060", "the operator listener, or the public one")
+	path := set.String("path", "/readyz", "what is asked for")
+	if err := set.Parse(args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(*address, "/")+*path, nil)
+	if err != nil {
+		return fmt.Errorf("--address: %w", err)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, 4096))
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", response.Status, answer)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s\n", answer)
+	return err
+}

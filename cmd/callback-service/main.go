@@ -63,6 +63,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	tuneMemory()
 	metrics := telemetry.NewMetrics(web.Codes(), dispatch.FetchOutcomes())
+	metrics.Build(version)
 	stopTracing, err := startTracing(&cfg, log, metrics)
 	if err != nil {
 		return err

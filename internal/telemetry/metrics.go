@@ -122,6 +122,13 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	return m
 }
 
+// Build shows which version runs.
+func (m *Metrics) Build(version string) {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "callback", Name: "build_info", Help: "1, with the version that runs."}, []string{"version"})
+	m.registry.MustRegister(g)
+	g.WithLabelValues(version).Set(1)
+}
+
 // Inbox registers what the inbox tells of itself at each scrape; the functions must be cheap. oldest answers the time the head was received.
 func (m *Metrics) Inbox(callbacks, ids, keys, bytes func() float64, oldest func() (time.Time, bool)) {
 	gauge := func(name, help string, value func() float64) prometheus.Metric {

@@ -144,6 +144,31 @@ func TestKeysDoNotFillTheInbox(t *testing.T) {
 	require.NoError(t, in.Close())
 }
 
+// TestForgetsMoreThanOneStep: all keys that are too old, however many.
+func TestForgetsMoreThanOneStep(t *testing.T) {
+	in := run(t, newPath(t), Options{KeyAge: time.Hour})
+	const keys = keySweep + keySweep/2
+	var all sync.WaitGroup
+	for s := range 30 {
+		all.Go(func() {
+			for i := range keys / 30 {
+				if _, err := in.AppendOnce(t.Context(), from("a"), key(fmt.Sprint(s, i), "body")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	n, err := in.ForgetKeys(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, n, "none is old")
+	in.options.KeyAge = 1 // nothing but the next sweep reads it
+	n, err = in.ForgetKeys(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, keys, n)
+	require.NoError(t, in.Close())
+}
+
 // TestFileOfTheFirstVersion is opened, and goes on.
 func TestFileOfTheFirstVersion(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")

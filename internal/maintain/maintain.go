@@ -77,12 +77,10 @@ func (l *Loop) Start(name string) (s Status, ok bool) {
 	defer l.mu.Unlock()
 	for _, t := range l.tasks {
 		if t.Name == name {
-			if !t.status.Running {
-				t.due, t.status.NextRun = time.Now(), nil
-				select {
-				case l.wake <- struct{}{}:
-				default: // the loop will look anyway
-				}
+			t.due, t.status.NextRun = time.Now(), nil // the end of a run under way says anew when the next is
+			select {
+			case l.wake <- struct{}{}:
+			default: // the loop will look anyway
 			}
 			return t.status, true
 		}

@@ -66,6 +66,19 @@ func TestStats(t *testing.T) {
 	require.Zero(t, s.AcceptedPerSecond)
 }
 
+// TestQuantile: evenly spread values have the quantiles that one expects, but for what a bucket hides.
+func TestQuantile(t *testing.T) {
+	m := newWatched()
+	first := written(m.Fetch).GetHistogram()
+	for ms := range 2000 {
+		m.Fetch.Observe(float64(ms) / 1000)
+	}
+	last := written(m.Fetch).GetHistogram()
+	for _, q := range []float64{0.1, 0.25, 0.4, 0.5, 0.6, 0.75} {
+		require.InDelta(t, 2000*q, *quantile(q, first, last), 10, "%v", q)
+	}
+}
+
 func TestQuantileAboveTheLastBucket(t *testing.T) {
 	m := newWatched()
 	first := written(m.Fetch).GetHistogram()

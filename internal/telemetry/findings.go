@@ -32,7 +32,7 @@ func findings(s Stats) []Finding {
 			all = append(all, Finding{code, level, fmt.Sprintf(detail, args...)})
 		}
 	}
-	waiting := s.InboxDepth > 0
+	waiting := s.InboxIDs - int64(s.PoolInFlight) // the inbox still has those that are under way
 	var fetched, failed float64
 	for outcome, n := range s.Fetches {
 		if fetched += n; outcome != "ok" && outcome != "missing" {
@@ -48,8 +48,8 @@ func findings(s Stats) []Finding {
 		"%.0f%% of all fetches fail, and are tried again after a pause.", 100*failed/fetched)
 	say(s.FetchP50 != nil && *s.FetchP50 > slowSource, "source_slow", Notice,
 		"The object source is slow: every other fetch takes longer than %.1f s.", millis(s.FetchP50)/1000)
-	say(waiting && s.PoolWorkers > 0 && s.PoolInFlight >= s.PoolWorkers, "pool_full", Trouble,
-		"All %d workers are busy and %d ids wait. More workers (pool_workers) help, if the source can bear them.", s.PoolWorkers, s.InboxIDs)
+	say(s.PoolInFlight >= s.PoolWorkers && waiting >= int64(s.PoolWorkers) && waiting > 0, "pool_full", Trouble,
+		"All %d workers are busy and %d more ids wait. More workers (pool_workers) help, if the source can bear them.", s.PoolWorkers, waiting)
 	say(s.InboxOldest > lateInbox, "inbox_late", Notice,
 		"The oldest callback has waited for %.0f s; %d callbacks with %d ids are in the inbox.", s.InboxOldest, s.InboxDepth, s.InboxIDs)
 	say(s.InboxMaxBytes > 0 && float64(s.InboxBytes) > nearlyFull*float64(s.InboxMaxBytes), "inbox_filling", Trouble,

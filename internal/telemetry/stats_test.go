@@ -120,7 +120,7 @@ func TestFindings(t *testing.T) {
 		assert.Equal(t, code, found[0].Code)
 		assert.NotContains(t, found[0].Detail, "%!")
 	}
-	s := Stats{DatabaseUp: true, InboxOldest: 90, InboxDepth: 7, InboxIDs: 70}
+	s := Stats{DatabaseUp: true, PoolWorkers: 8, InboxOldest: 90, InboxDepth: 7, InboxIDs: 70}
 	require.Equal(t, []Finding{{"inbox_late", Notice, "The oldest callback has waited for 90 s; 7 callbacks with 70 ids are in the inbox."}}, findings(s))
 }
 

@@ -57,6 +57,9 @@ await becomes(page, '#callback-rows', 'done');
 const before = [await text(page, '#callback-rows'), await text(page, '#figures')];
 await page.waitForFunction(([rows, figures]) => document.getElementById('callback-rows').innerText !== rows && document.getElementById('figures').innerText !== figures, before);
 assert.equal(await page.locator('#figures canvas').count(), 8);
+await page.selectOption('#callbacks-status', 'done');
+await page.waitForFunction(() => [...document.querySelectorAll('#callback-rows tr')].every((row) => row.cells[3].innerText === 'done'));
+await page.selectOption('#callbacks-status', '');
 await becomes(page, '#findings', 'Nothing holds objects up.');
 
 // A setting is changed, with the keyboard alone; a bad one says why.

@@ -34,7 +34,7 @@ function plot(chart) {
   chart.plot = new uPlot({
     width: Math.max(200, chart.canvas.clientWidth), height: 150, legend: { show: false }, cursor: { show: false },
     scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
-    axes: [{ ...axis, space: 90, values: (_, ticks) => ticks.map((t) => clock(1000 * t)) }, { ...axis, size: 55, values: (_, ticks) => ticks.map((t) => number(t)) }],
+    axes: [{ ...axis, space: 90, size: 28, values: (_, ticks) => ticks.map((t) => clock(1000 * t)) }, { ...axis, size: 55, values: (_, ticks) => ticks.map((t) => number(t)) }],
     series: [{}, ...chart.series.map((_, i) => ({ stroke: style(`--c${i + 1}`), width: 1.5, points: { show: false }, spanGaps: true }))],
   }, chart.data, chart.canvas);
 }

@@ -40,7 +40,7 @@ func (f Filter) wants(e *Event) bool {
 
 // Hub passes events on to watchers. A nil Hub has none.
 type Hub struct {
-	watched atomic.Int64 // watchers
+	watched atomic.Int64 // watchers whose events did not end
 
 	mu       sync.Mutex
 	watchers map[*Watcher]struct{}
@@ -129,9 +129,15 @@ func (h *Hub) Close(limit time.Duration) {
 	}
 }
 
-// count says how many watch; h.mu is held.
+// count says how many are here, and whether any of them still gets events; h.mu is held.
 func (h *Hub) count() {
-	h.watched.Store(int64(len(h.watchers)))
+	var watching int64
+	for w := range h.watchers {
+		if w.reason == "" {
+			watching++
+		}
+	}
+	h.watched.Store(watching)
 	h.onChange(len(h.watchers))
 }
 
@@ -167,5 +173,6 @@ func (w *Watcher) end(reason string) {
 	if w.reason == "" {
 		w.reason = reason
 		close(w.events)
+		w.hub.count()
 	}
 }

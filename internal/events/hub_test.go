@@ -83,8 +83,9 @@ func TestSlowWatcherIsDropped(t *testing.T) {
 	require.Len(t, got(w), backlog, "what it was in time for it gets")
 	require.Equal(t, 1, *slow)
 	require.Empty(t, quick.Reason())
-	w.Leave()
 	quick.Leave()
+	require.False(t, h.Watched(), "nothing is made for who was dropped, and lingers")
+	w.Leave()
 }
 
 func TestPlacesAreBounded(t *testing.T) {

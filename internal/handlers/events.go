@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -118,7 +117,7 @@ func within(ctx context.Context, f func(context.Context) error) error {
 }
 
 func write(ctx context.Context, conn *websocket.Conn, e *events.Event) error {
-	text, err := json.Marshal(e)
+	text, err := e.MarshalJSON() // json.Marshal would read it through once more
 	if err != nil { // only an event that this program made wrong: a bug, which the recoverer logs
 		panic(err)
 	}

@@ -48,12 +48,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	level := new(slog.LevelVar)
-	if parsed, err := telemetry.ParseLevel(cfg.Log.Level); err == nil {
-		level.Set(parsed)
-	} else {
-		return err
-	}
-	log, err := telemetry.NewLogger(out, level, cfg.Log.Format)
+	log, err := newLogger(&cfg, level, out)
 	if err != nil {
 		return err
 	}
@@ -103,14 +98,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	limit := middleware.NewRateLimit(middleware.SenderOrIP)
 	limit.Set(cfg.Web.Rate, cfg.Web.Burst)
-	api.Around = handlers.Around{
-		All:       []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, metrics.Panics)},
-		Public:    []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
-		Operator:  []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
-		Page:      []func(http.Handler) http.Handler{middleware.OperatorPage(cfg.Web.DebugToken)},
-		Admin:     []func(http.Handler) http.Handler{middleware.Change},
-		Callbacks: []func(http.Handler) http.Handler{limit.Middleware(api.Reject)},
-	}
+	api.Around = around(&cfg, log, metrics, api, limit)
 	api.Runtime = &runtime{
 		dispatcher: dispatcher, db: db, expirer: expirer, limit: limit, level: level, tracing: cfg.Trace.URL != "",
 		validate: options, burst: cfg.Web.Burst, rate: cfg.Web.Rate, sampled: cfg.Trace.Probability, objectTTL: cfg.Object.TTL,
@@ -125,6 +113,27 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		log.Warn("anybody who reaches the public listener may post and read; --auth-file says who may", "address", cfg.Web.Address)
 	}
 	return serve(ctx, &cfg, log, s)
+}
+
+func newLogger(cfg *config, level *slog.LevelVar, out io.Writer) (*slog.Logger, error) {
+	parsed, err := telemetry.ParseLevel(cfg.Log.Level)
+	if err != nil {
+		return nil, err
+	}
+	level.Set(parsed)
+	return telemetry.NewLogger(out, level, cfg.Log.Format)
+}
+
+// around is the middleware of both listeners, but for who is the sender.
+func around(cfg *config, log *slog.Logger, m *telemetry.Metrics, api *handlers.API, limit *middleware.RateLimit) handlers.Around {
+	return handlers.Around{
+		All:       []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, m.Panics)},
+		Public:    []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
+		Operator:  []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
+		Page:      []func(http.Handler) http.Handler{middleware.OperatorPage(cfg.Web.DebugToken)},
+		Admin:     []func(http.Handler) http.Handler{middleware.Change},
+		Callbacks: []func(http.Handler) http.Handler{limit.Middleware(api.Reject)},
+	}
 }
 
 // tuneMemory trades memory for time, within a limit, unless the environment says otherwise. Callbacks make much short-lived garbage.

@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"embed"
-	"net/http"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -21,7 +20,5 @@ var dashboardPage = static{
 // show adds the routes of the dashboard.
 func (a *API) show(r chi.Router) {
 	r.Get("/", dashboardPage.file("index.html"))
-	r.Get("/dashboard/{file}", func(w http.ResponseWriter, r *http.Request) {
-		dashboardPage.file(chi.URLParam(r, "file"))(w, r)
-	})
+	r.Get("/dashboard/{file}", dashboardPage.named)
 }

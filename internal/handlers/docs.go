@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"embed"
-	"net/http"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -23,7 +22,5 @@ var docsPage = static{
 func (a *API) describe(r chi.Router) {
 	r.Get("/openapi.json", docsPage.file("openapi.json"))
 	r.Get("/docs", docsPage.file("index.html"))
-	r.Get("/docs/{file}", func(w http.ResponseWriter, r *http.Request) {
-		docsPage.file(chi.URLParam(r, "file"))(w, r)
-	})
+	r.Get("/docs/{file}", docsPage.named)
 }

@@ -7,6 +7,8 @@ import (
 	"path"
 	"time"
 
+	"github.com/go-chi/chi/v5"
+
 	"callback-service/internal/callback"
 	"callback-service/internal/web"
 )
@@ -24,6 +26,9 @@ type static struct {
 	policy string            // Content-Security-Policy
 	types  map[string]string // by extension; a file without one in it is not served
 }
+
+// named answers with the file that the route's {file} names.
+func (s static) named(w http.ResponseWriter, r *http.Request) { s.file(chi.URLParam(r, "file"))(w, r) }
 
 // file answers with one of them.
 func (s static) file(name string) http.HandlerFunc {

@@ -118,7 +118,7 @@ func within(ctx context.Context, f func(context.Context) error) error {
 
 func write(ctx context.Context, conn *websocket.Conn, e *events.Event) error {
 	text, err := e.MarshalJSON() // json.Marshal would read it through once more
-	if err != nil { // only an event that this program made wrong: a bug, which the recoverer logs
+	if err != nil {              // only an event that this program made wrong: a bug, which the recoverer logs
 		panic(err)
 	}
 	return conn.Write(ctx, websocket.MessageText, text)

@@ -21,6 +21,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 )
 
@@ -89,6 +90,9 @@ func TestTLS(t *testing.T) {
 	defer response.Body.Close()
 	require.Equal(t, http.StatusAccepted, response.StatusCode)
 	require.Equal(t, "HTTP/2.0", response.Proto)
+	conn, _, err := websocket.Dial(context.Background(), "wss://"+address+"/v1/events", &websocket.DialOptions{HTTPClient: browser})
+	require.NoError(t, err, "the live feed is for HTTP/1.1, beside HTTP/2")
+	require.NoError(t, conn.Close(websocket.StatusNormalClosure, ""))
 
 	_, err = p.dial(address, &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
 	require.ErrorContains(t, err, "protocol version")

@@ -49,9 +49,7 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 	}
 	if first == "" {
 		a.Metrics.Accepted.Inc()
-		if a.Events.Watched() { // asked first, for the receipt alone would cost
-			a.Events.Publish(events.CallbackAccepted, c.Sender, waiting(c))
-		}
+		a.tellAccepted(&c)
 	} else {
 		a.Metrics.Duplicates.Inc()
 		c.ID = first
@@ -63,6 +61,13 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 	}
 	a.Metrics.Ack.Observe(time.Since(received).Seconds())
 	acknowledge(w, &c, first != "")
+}
+
+// tellAccepted tells those who watch of a callback that is in the inbox.
+func (a *API) tellAccepted(c *callback.Callback) {
+	if a.Events.Watched() { // asked first, for the receipt alone would cost
+		a.Events.Publish(events.CallbackAccepted, c.Sender, waiting(*c))
+	}
 }
 
 func (a *API) append(ctx context.Context, c *callback.Callback, key callback.Key) (first string, err error) {

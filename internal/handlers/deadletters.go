@@ -109,6 +109,7 @@ func (a *API) redrive(w http.ResponseWriter, r *http.Request) {
 			if err := a.Inbox.Append(ctx, &c); err != nil {
 				return err
 			}
+			a.tellAccepted(&c)
 		}
 		return nil
 	})

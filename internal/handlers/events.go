@@ -58,6 +58,7 @@ func (a *API) feed(w http.ResponseWriter, r *http.Request, f events.Filter) {
 	if err != nil { // and it has said so to the client
 		return
 	}
+	defer func() { _ = conn.CloseNow() }() // after a panic; else it is closed by then
 	// The request's context ends with the connection only until that is hijacked.
 	ctx, gone := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	var listening sync.WaitGroup
@@ -117,9 +118,9 @@ func within(ctx context.Context, f func(context.Context) error) error {
 }
 
 func write(ctx context.Context, conn *websocket.Conn, e *events.Event) error {
-	text, err := e.MarshalJSON() // json.Marshal would read it through once more
-	if err != nil {              // only an event that this program made wrong: a bug, which the recoverer logs
-		panic(err)
+	text, err := e.MarshalJSON() // by itself, for json.Marshal would read it through once more
+	if err != nil {
+		panic(err) // an event that this program made wrong: a bug, which the recoverer logs
 	}
 	return conn.Write(ctx, websocket.MessageText, text)
 }

@@ -16,6 +16,7 @@ function say(text, state = '') {
 }
 
 let pause = 1000;
+let letters = 0;
 
 async function listen() {
   try {
@@ -26,7 +27,7 @@ async function listen() {
     pause = Math.min(2 * pause, 10_000);
     return;
   }
-  const url = new URL('v1/events?type=stats,dead_letter', location.href);
+  const url = new URL('v1/events?type=stats', location.href);
   url.protocol = url.protocol.replace('http', 'ws');
   const socket = new WebSocket(url, subprotocols());
   socket.addEventListener('open', () => {
@@ -34,13 +35,11 @@ async function listen() {
     say('live', 'live');
   });
   socket.addEventListener('message', ({ data }) => {
-    const event = parse(data);
-    if (event.type === 'dead_letter') {
-      refreshLetters();
-      return;
-    }
-    show(event);
-    draw(event.at, event);
+    const stats = parse(data);
+    show(stats);
+    draw(stats.at, stats);
+    if (stats.dead_letters_total !== letters) refreshLetters();
+    letters = stats.dead_letters_total;
   });
   socket.addEventListener('close', ({ reason }) => {
     say(reason || 'not connected; what is seen is old', 'lost');

@@ -61,11 +61,13 @@ func (a *API) feed(w http.ResponseWriter, r *http.Request, f events.Filter) {
 	defer func() { _ = conn.CloseNow() }() // after a panic; else it is closed by then
 	// The request's context ends with the connection only until that is hijacked.
 	ctx, gone := context.WithCancelCause(context.WithoutCancel(r.Context()))
-	var listening sync.WaitGroup
-	listening.Go(func() { gone(listen(ctx, conn)) }) // ends with the connection, at the latest by Close
+	var beside sync.WaitGroup
+	beside.Go(func() { gone(listen(ctx, conn)) }) // ends with the connection, at the latest by Close
+	beside.Go(func() { gone(ping(ctx, conn)) })   // ends with ctx
 	code, reason := send(ctx, conn, watcher)
 	_ = conn.Close(code, reason) // the client may have gone before
-	listening.Wait()
+	gone(nil)
+	beside.Wait()
 }
 
 var errTalks = errors.New("nothing is to be said here")
@@ -78,27 +80,37 @@ func listen(ctx context.Context, conn *websocket.Conn) error {
 	return errTalks
 }
 
+// ping asks the client now and then whether it is still there, until it is not, or ctx ends.
+func ping(ctx context.Context, conn *websocket.Conn) error {
+	ticker := time.NewTicker(pingPeriod)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if err := within(ctx, conn.Ping); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // send passes events on until they end, or until the client is gone.
 func send(ctx context.Context, conn *websocket.Conn, watcher *events.Watcher) (websocket.StatusCode, string) {
-	ping := time.NewTicker(pingPeriod)
-	defer ping.Stop()
 	for {
-		var err error
 		select {
 		case e, more := <-watcher.Events():
 			if !more {
 				return ended(watcher.Reason())
 			}
-			err = within(ctx, func(ctx context.Context) error { return write(ctx, conn, e) })
-		case <-ping.C:
-			err = within(ctx, conn.Ping)
+			if err := within(ctx, func(ctx context.Context) error { return write(ctx, conn, e) }); err != nil {
+				return websocket.StatusNormalClosure, "" // nobody reads it
+			}
 		case <-ctx.Done():
 			if errors.Is(context.Cause(ctx), errTalks) {
 				return websocket.StatusPolicyViolation, errTalks.Error()
 			}
-			return websocket.StatusNormalClosure, "" // nobody reads it
-		}
-		if err != nil {
 			return websocket.StatusNormalClosure, "" // nobody reads it
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,7 +124,8 @@ func TestDatabaseOutage(t *testing.T) {
 	require.NoError(t, err)
 	wire := newLink(t, database.Host)
 	database.Host = wire.address
-	s := start(t, t.TempDir(), "--source-url="+source.URL, "--database-url="+database.String(), "--object-ttl=1h")
+	z := newZipkin(t)
+	s := start(t, t.TempDir(), "--source-url="+source.URL, "--database-url="+database.String(), "--object-ttl=1h", "--trace-url="+z.URL)
 	early := s.mustPost(1, 2)
 	var r callback.Receipt
 	require.Equal(t, http.StatusOK, get(s.public+"/v1/callbacks/"+early, &r))
@@ -136,17 +138,24 @@ func TestDatabaseOutage(t *testing.T) {
 	wire.cut()
 	late := s.mustPost(3)
 	s.eventually("a save has failed", func() bool { return s.metric("callback_save_errors_total") > 0 })
+	s.eventually("the outage is seen", func() bool { return s.metric("callback_database_up") == 0 })
 	wire.join()
 	require.Equal(t, callback.Counts{Stored: 1}, s.done(late).Counts)
+	s.eventually("its end is seen", func() bool { return s.metric("callback_database_up") == 1 })
 	require.Zero(t, s.metric("callback_dead_letters_total"))
 	require.NoError(t, s.stop())
+	require.True(t, slices.ContainsFunc(z.spans, func(span zipkinSpan) bool {
+		return span.Name == "save" && span.Tags["callback_id"] == late && len(span.Annotations) > 0 &&
+			strings.HasPrefix(span.Annotations[0].Value, "the database failed: ")
+	}), "the trace tells why the object is late")
 }
 
 // TestSourceOutage: no length of it makes a dead letter.
 func TestSourceOutage(t *testing.T) {
 	source := newSource(t)
 	wire := newLink(t, strings.TrimPrefix(source.URL, "http://"))
-	s := start(t, t.TempDir(), "--source-url=http://"+wire.address, "--pool-max-attempts=1", "--object-ttl=1h")
+	z := newZipkin(t)
+	s := start(t, t.TempDir(), "--source-url=http://"+wire.address, "--pool-max-attempts=1", "--object-ttl=1h", "--trace-url="+z.URL)
 	var ids []string
 	for i := range int64(30) {
 		ids = append(ids, s.mustPost(i, i+100))
@@ -159,6 +168,9 @@ func TestSourceOutage(t *testing.T) {
 	}
 	require.Zero(t, s.metric("callback_dead_letters_total"))
 	require.NoError(t, s.stop())
+	require.True(t, slices.ContainsFunc(z.spans, func(span zipkinSpan) bool {
+		return span.Name == "fetch" && strings.Contains(span.Tags["error"]+span.Tags["opencensus.status_description"], "connect")
+	}), "the trace tells why the object is late")
 }
 
 // TestFullInbox: the inbox refuses at its limit, says when to come back, and recovers by itself when work drains.

@@ -175,6 +175,7 @@ type zipkinSpan struct {
 	Kind          string
 	LocalEndpoint struct{ ServiceName string }
 	Tags          map[string]string
+	Annotations   []struct{ Value string }
 }
 
 func newZipkin(t *testing.T) *zipkin {

@@ -138,6 +138,8 @@ type Dispatcher struct {
 	writing   bool
 	finishing bool // stop was asked for: nothing new begins
 
+	saving []telemetry.Span // the writer's: of the batch in hand
+
 	mu     sync.Mutex
 	active map[string]*entry // by callback id: who has ids with the loop. Entries' committed counts change under mu only
 }

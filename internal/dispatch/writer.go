@@ -101,11 +101,12 @@ func (d *Dispatcher) leave(e *entry) {
 	if !here { // the last batch had several of its ids
 		return
 	}
-	e.span.End()
+	defer e.span.End()
 	if len(e.deferred.Objects) == 0 {
 		d.inbox.Remove(e.cb.Seq)
 		return
 	}
+	e.span.Annotate("back into the inbox: too many ids wait for another try")
 	e.deferred.Done = e.committed
 	d.Metrics.Deferred.Inc()
 	d.inbox.Defer(&e.deferred)
@@ -154,8 +155,12 @@ func (d *Dispatcher) write(stopping, ctx context.Context) {
 // becomes a failure of its id, and the rest is committed without it.
 func (d *Dispatcher) save(stopping, ctx context.Context, outcomes []*outcome) error {
 	b := newBatch(outcomes)
-	end := b.spans(ctx)
-	defer end()
+	d.saving = b.spans(ctx)
+	defer func() {
+		for _, s := range d.saving {
+			s.End()
+		}
+	}()
 	err := d.persist(stopping, ctx, b.write)
 	if errors.Is(err, callback.ErrRefused) {
 		var objects []*outcome
@@ -230,6 +235,11 @@ func (d *Dispatcher) persist(stopping, ctx context.Context, b callback.Batch) er
 			return err
 		}
 		d.Metrics.SaveErrors.Inc()
+		if tries <= 10 { // an outage of hours shall not make spans that no collector takes
+			for _, s := range d.saving {
+				s.Annotate("the database failed: " + err.Error())
+			}
+		}
 		if stopping.Err() != nil {
 			return err
 		}
@@ -286,9 +296,8 @@ func (b *batch) commit() {
 	}
 }
 
-// spans starts a span for each sampled callback of the batch; the returned function ends them.
-func (b *batch) spans(ctx context.Context) (end func()) {
-	var spans []telemetry.Span
+// spans starts a span for each sampled callback of the batch.
+func (b *batch) spans(ctx context.Context) (spans []telemetry.Span) {
 	for _, e := range b.entries {
 		if e.trace != "" {
 			_, s := telemetry.Continue(ctx, e.trace, "save", telemetry.Internal)
@@ -297,11 +306,7 @@ func (b *batch) spans(ctx context.Context) (end func()) {
 			spans = append(spans, s)
 		}
 	}
-	return func() {
-		for _, s := range spans {
-			s.End()
-		}
-	}
+	return spans
 }
 
 func deadLetter(o *outcome, p pair) callback.DeadLetter {

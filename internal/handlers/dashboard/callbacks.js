@@ -14,7 +14,7 @@ const refresh = every(2000, async () => {
     )));
     note('callbacks-note', callbacks.length ? '' : 'There are none.');
   } catch (error) {
-    note('callbacks-note', `${error.message} The list is as it was.`, true);
+    note('callbacks-note', `Not up to date: ${error.message}`, true);
   }
 });
 

@@ -19,7 +19,7 @@ export const refresh = every(5000, async () => {
     byID('letters-title').textContent = next ? 'Dead letters (the first 20)' : `Dead letters (${letters.length})`;
     if (byID('letters-note').classList.contains('bad')) note('letters-note', '');
   } catch (error) {
-    note('letters-note', error.message, true);
+    note('letters-note', `Not up to date: ${error.message}`, true);
   }
 });
 

@@ -23,7 +23,7 @@ const shown = tiles.map(([title, value, about]) => {
   return { dd, value, about };
 });
 
-let last = '';
+let last = null;
 
 export function show(stats) {
   for (const { dd, value, about } of shown) {
@@ -31,9 +31,10 @@ export function show(stats) {
     const small = typeof about === 'function' ? about(stats) : about;
     if (small) dd.append(' ', element('small', {}, small));
   }
-  const found = JSON.stringify(stats.findings);
-  if (found === last) return; // what is the same is not read out again
-  last = found;
   const items = stats.findings.map((f) => element('li', { class: f.level, 'data-code': f.code }, f.detail));
   byID('findings').replaceChildren(...(items.length ? items : [element('li', {}, 'Nothing holds objects up.')]));
+  const codes = stats.findings.map((f) => f.code).join();
+  if (codes === last) return; // numbers change each second, and shall not be read out each second
+  last = codes;
+  byID('news').textContent = byID('findings').textContent;
 }

@@ -49,7 +49,13 @@ build: ## both binaries into bin/
 vendor: ## go.mod, go.sum and vendor/ anew
 	@$(GO) mod tidy && $(GO) mod vendor
 
-compose-up: ## everything in containers: service, client, PostgreSQL, Zipkin, Prometheus, Grafana
+# Secrets of the containers, made up once.
+.env:
+	@umask 077; for name in CALLBACK_OPERATOR_TOKEN POSTGRES_PASSWORD GRAFANA_PASSWORD; do \
+	  echo "$$name=$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"; done >.env
+	@echo 'the token and the passwords are in .env'
+
+compose-up: .env ## everything in containers: service, client, PostgreSQL, Zipkin, Prometheus, Grafana; secrets are made up in .env
 	@docker compose up --build --detach --wait
 
 compose-down: ## stop the containers; the data stays on its volumes

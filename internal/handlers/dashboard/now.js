@@ -36,5 +36,5 @@ export function show(stats) {
   const codes = stats.findings.map((f) => f.code).join();
   if (codes === last) return; // numbers change each second, and shall not be read out each second
   last = codes;
-  byID('news').textContent = byID('findings').textContent;
+  byID('news').textContent = stats.findings.map((f) => f.detail).join(' ') || 'Nothing holds objects up.';
 }

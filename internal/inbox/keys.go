@@ -135,10 +135,16 @@ func (in *Inbox) ForgetKeys(ctx context.Context) (n int64, err error) {
 		case <-ctx.Done():
 			return n, ctx.Err()
 		}
-		s := <-step // the committer answers at once
-		n += s.keys
-		if s.err != nil || s.keys < keySweep {
-			return n, s.err
+		select {
+		case s := <-step:
+			n += s.keys
+			if s.err != nil || s.keys < keySweep {
+				return n, s.err
+			}
+		case <-in.ended: // by a panic
+			return n, errClosing
+		case <-ctx.Done():
+			return n, ctx.Err()
 		}
 	}
 }

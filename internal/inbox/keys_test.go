@@ -169,6 +169,22 @@ func TestForgetsMoreThanOneStep(t *testing.T) {
 	require.NoError(t, in.Close())
 }
 
+// TestForgettingEndsWithTheCommitter: who waits for a committer that panicked does not wait for ever.
+func TestForgettingEndsWithTheCommitter(t *testing.T) {
+	in := run(t, newPath(t), Options{KeyAge: time.Hour, MaxKeys: 10, OnKeysDropped: func(int) { panic("a bug") }})
+	for i := range 3 {
+		_, err := in.AppendOnce(t.Context(), from("a"), key(fmt.Sprint(i), "body"))
+		require.NoError(t, err)
+	}
+	in.options.MaxKeys = 1 // nothing but the next sweep reads it
+	_, err := in.ForgetKeys(t.Context())
+	require.Error(t, err)
+	<-in.Done()
+	require.ErrorContains(t, in.Err(), "a bug")
+	_, err = in.ForgetKeys(t.Context())
+	require.Error(t, err)
+}
+
 // TestFileOfTheFirstVersion is opened, and goes on.
 func TestFileOfTheFirstVersion(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")

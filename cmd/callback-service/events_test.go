@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"path"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -21,9 +23,13 @@ type feed struct {
 	conn *websocket.Conn
 }
 
-func (s *service) feed(base, query string) feed {
+func (s *service) feed(base, query string, header ...string) feed {
 	s.t.Helper()
-	conn, _, err := websocket.Dial(s.t.Context(), base+"/v1/events"+query, nil)
+	h := http.Header{}
+	for i := 0; i+1 < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	conn, _, err := websocket.Dial(s.t.Context(), base+"/v1/events"+query, &websocket.DialOptions{HTTPHeader: h})
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { _ = conn.CloseNow() })
 	return feed{s.t, conn}
@@ -84,6 +90,42 @@ func TestEvents(t *testing.T) {
 	}()
 	require.NoError(t, s.stop())
 	require.Equal(t, websocket.StatusGoingAway, websocket.CloseStatus(<-goodbye))
+}
+
+// TestEventsOfSenders: each sees what becomes of its own callbacks, also of an object that both name; an admin sees both.
+func TestEventsOfSenders(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "senders.yaml")
+	writeSenders(t, file, "")
+	source := newSource(t)
+	s := start(t, t.TempDir(), "--auth-file="+file, "--source-url="+source.URL, "--object-ttl=1h")
+	status, answer := s.patch(`{"paused":true}`)
+	require.Equal(t, http.StatusOK, status, answer)
+	_, _, err := websocket.Dial(t.Context(), s.public+"/v1/events", nil)
+	require.ErrorContains(t, err, "401")
+	own := map[string]feed{
+		"billing": s.feed(s.public, "", "Authorization", "Bearer billing-key"),
+		"hub":     s.feed(s.public, "", "X-User-ID", "hub"),
+	}
+	all := s.feed(s.public, "?type=object.stored,callback.done", "Authorization", "Bearer audit-key")
+	ids := map[string]string{}
+	for _, sender := range []string{"billing", "hub"} {
+		status, location, answer := s.ask(http.MethodPost, "/callback", `{"object_ids":[7]}`, "X-User-ID", sender)
+		require.Equal(t, http.StatusAccepted, status, answer)
+		ids[sender] = path.Base(location)
+	}
+	status, answer = s.patch(`{"paused":false}`)
+	require.Equal(t, http.StatusOK, status, answer)
+	for sender, f := range own {
+		for _, want := range []events.Type{events.CallbackAccepted, events.ObjectStored, events.CallbackDone} {
+			e := f.until("anything", func(map[string]any) bool { return true })
+			require.Equal(t, []any{string(want), ids[sender], sender}, []any{e["type"], e["callback_id"], e["sender"]})
+		}
+	}
+	seen := map[any]int{}
+	all.until("all four events", func(e map[string]any) bool {
+		seen[e["callback_id"]]++
+		return seen[ids["billing"]] == 2 && seen[ids["hub"]] == 2
+	})
 }
 
 // TestTasks: upkeep is listed, and runs by hand.

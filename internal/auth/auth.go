@@ -46,6 +46,9 @@ type Sender struct {
 	Name  string
 	Admin bool // reads every sender's receipts, if it may read
 	allow rights
+
+	// SignedID is the webhook-id that this request's signature covers; empty if it covers none.
+	SignedID string
 }
 
 // May reports whether the sender has right.

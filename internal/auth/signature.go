@@ -57,6 +57,7 @@ func (s secret) live(now time.Time) bool { return s.until.IsZero() || now.Before
 
 // claim is what a request's headers say of its signature.
 type claim struct {
+	id        string // names the request; empty if the scheme signs no id
 	prefix    string // signed in front of the body
 	sums      [][]byte
 	timestamp string // seconds since 1970; empty if the scheme signs no time
@@ -106,7 +107,9 @@ func (s *scheme) verify(h http.Header, body []byte, now time.Time) (Sender, *cal
 		want := mac.Sum(sum[:0])
 		for _, got := range claimed.sums {
 			if hmac.Equal(got, want) {
-				return s.secrets[i].sender, nil
+				signer := s.secrets[i].sender
+				signer.SignedID = claimed.id
+				return signer, nil
 			}
 		}
 	}
@@ -141,7 +144,7 @@ func parseStandard(h http.Header, value string) (claim, *callback.Error) {
 	if strings.Contains(id, ".") { // else id and time could be cut elsewhere in what was signed: a time of the attacker's choice
 		return claim{}, callback.Errorf(callback.Unauthenticated, "webhook-id must not contain a full stop: it separates what is signed")
 	}
-	c := claim{prefix: id + "." + timestamp + ".", timestamp: timestamp}
+	c := claim{id: id, prefix: id + "." + timestamp + ".", timestamp: timestamp}
 	for part := range strings.FieldsSeq(value) {
 		version, signature, _ := strings.Cut(part, ",")
 		if version != "v1" {

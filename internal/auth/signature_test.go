@@ -87,6 +87,11 @@ func TestVectors(t *testing.T) {
 		require.NoError(t, err, i)
 		require.Equal(t, v.sender, s.Name, i)
 		require.True(t, s.May(RightCallback), i)
+		if v.sender == "standard" {
+			require.Equal(t, standardID, s.SignedID, i)
+		} else { // also where a webhook-id is there, which its signature does not cover
+			require.Empty(t, s.SignedID, i)
+		}
 
 		for at := range v.body { // each bit that is signed counts
 			tampered := []byte(v.body)

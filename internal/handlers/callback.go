@@ -91,19 +91,22 @@ func acknowledge(w http.ResponseWriter, c *callback.Callback, duplicate bool) {
 	_, _ = w.Write(append(body, '}')) // the sender has gone; it will repeat, and that is safe
 }
 
-// key is what the sender calls the request: Idempotency-Key, or the webhook-id of Standard Webhooks.
-func key(h http.Header, body []byte) (callback.Key, error) {
-	for _, name := range []string{"Idempotency-Key", "Webhook-Id"} {
-		value := h.Get(name)
+// key is what the sender calls the request. A signed webhook-id comes first: a replay could carry
+// another Idempotency-Key, which nobody signed, and would be accepted again.
+func key(r *http.Request, body []byte) (callback.Key, error) {
+	name, value := "webhook-id", sender(r).SignedID
+	for _, unsigned := range []string{"Idempotency-Key", "Webhook-Id"} {
 		if value == "" {
-			continue
+			name, value = unsigned, r.Header.Get(unsigned)
 		}
-		if len(value) > maxKey || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return callback.Key{}, callback.Errorf(callback.InvalidParameter, "%s: want at most %d characters of printable ASCII", name, maxKey)
-		}
-		return callback.Key{Value: value, Digest: sha256.Sum256(body)}, nil
 	}
-	return callback.Key{}, nil
+	if value == "" {
+		return callback.Key{}, nil
+	}
+	if len(value) > maxKey || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return callback.Key{}, callback.Errorf(callback.InvalidParameter, "%s: want at most %d characters of printable ASCII", name, maxKey)
+	}
+	return callback.Key{Value: value, Digest: sha256.Sum256(body)}, nil
 }
 
 // Reject answers with err and, where a callback was posted, counts it as rejected. It is for middleware as well.
@@ -137,7 +140,7 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) (p callback.Posted, k
 	if err = web.ReadBody(w, r, buffer, a.MaxBody); err != nil {
 		return p, k, err
 	}
-	if k, err = key(r.Header, buffer.Bytes()); err != nil {
+	if k, err = key(r, buffer.Bytes()); err != nil {
 		return p, k, err
 	}
 	p, err = callback.Decode(buffer.Bytes(), a.MaxIDs)

@@ -127,8 +127,10 @@ func newLogger(cfg *config, level *slog.LevelVar, out io.Writer) (*slog.Logger, 
 // around is the middleware of both listeners, but for who is the sender.
 func around(cfg *config, log *slog.Logger, m *telemetry.Metrics, api *handlers.API, limit *middleware.RateLimit) handlers.Around {
 	return handlers.Around{
-		All:       []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, m.Panics)},
-		Public:    []func(http.Handler) http.Handler{middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject)},
+		All: []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, m.Panics)},
+		Public: []func(http.Handler) http.Handler{
+			middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject), middleware.SameOrigin(api.Reject),
+		},
 		Operator:  []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
 		Page:      []func(http.Handler) http.Handler{middleware.OperatorPage(cfg.Web.DebugToken)},
 		Admin:     []func(http.Handler) http.Handler{middleware.Change},

@@ -147,13 +147,15 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) (p callback.Posted, k
 	return p, k, err
 }
 
-// jsonOnly refuses what says that it is not plain JSON. A body that says nothing of itself is taken for JSON.
+// jsonOnly refuses what says that it is not plain JSON. A body that says nothing of itself is taken
+// for JSON, but not from a browser, which sends one without a Content-Type only for a page that
+// hides what it posts (navigator.sendBeacon does for an untyped Blob).
 func jsonOnly(h http.Header) error {
 	if e := h.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return callback.Errorf(callback.UnsupportedMediaType, "Content-Encoding %q is not supported; send the body as it is", e)
 	}
 	value := h.Get("Content-Type")
-	if value == "" || value == "application/json" {
+	if value == "application/json" || value == "" && !fromBrowser(h) {
 		return nil
 	}
 	media, params, err := mime.ParseMediaType(value)
@@ -166,3 +168,6 @@ func jsonOnly(h http.Header) error {
 	}
 	return nil
 }
+
+// fromBrowser reports whether a browser sent these headers for a page; programs send neither.
+func fromBrowser(h http.Header) bool { return len(h["Origin"]) > 0 || len(h["Sec-Fetch-Site"]) > 0 }

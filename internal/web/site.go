@@ -1,16 +1,15 @@
 package web
 
-import (
-	"net/http"
-	"net/url"
-)
+import "net/http"
 
-// SameSite reports whether no page of another site sent the request: a program did, or a page of this listener's own.
+var origins http.CrossOriginProtection
+
+// SameSite reports whether no page of another origin sent the request, whatever its method: a
+// program did, or a page of this listener's own. The rules are those of
+// [http.CrossOriginProtection], which lets a GET pass; the opening of a WebSocket is a GET that
+// reads what it likes.
 func SameSite(r *http.Request) bool {
-	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
-		return false
-	}
-	origin := r.Header.Get("Origin")
-	u, err := url.Parse(origin)
-	return origin == "" || err == nil && u.Host == r.Host
+	posted := *r
+	posted.Method = http.MethodPost
+	return origins.Check(&posted) == nil
 }

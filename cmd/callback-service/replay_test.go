@@ -56,19 +56,21 @@ func (s *service) accepted(body string, header ...string) (location string, dupl
 func TestReplayOfSignedID(t *testing.T) {
 	const body = `{"object_ids":[1]}`
 	s, key := startSigned(t, newSource(t))
-	const id = "msg_1"
-	now := strconv.FormatInt(time.Now().Unix(), 10)
-	signature := "v1," + base64.StdEncoding.EncodeToString(macOf(key, id+"."+now+"."+body))
-	signed := []string{"Webhook-Id", id, "Webhook-Timestamp", now, "Webhook-Signature", signature}
+	for _, family := range []string{"Webhook", "Svix"} {
+		id := family + "_1"
+		now := strconv.FormatInt(time.Now().Unix(), 10)
+		signature := "v1," + base64.StdEncoding.EncodeToString(macOf(key, id+"."+now+"."+body))
+		signed := []string{family + "-Id", id, family + "-Timestamp", now, family + "-Signature", signature}
 
-	first, duplicate := s.accepted(body, signed...)
-	require.False(t, duplicate)
-	for _, own := range []string{"one", "two", "three", strings.Repeat("too long ", 100)} {
-		again, duplicate := s.accepted(body, append(signed, "Idempotency-Key", own)...)
-		require.True(t, duplicate, own)
-		require.Equal(t, first, again)
+		first, duplicate := s.accepted(body, signed...)
+		require.False(t, duplicate)
+		for _, own := range []string{"one", "two", "three", strings.Repeat("too long ", 100)} {
+			again, duplicate := s.accepted(body, append(signed, "Idempotency-Key", own)...)
+			require.True(t, duplicate, own)
+			require.Equal(t, first, again)
+		}
 	}
-	require.Equal(t, 1.0, s.metric("callback_accepted_total"))
+	require.Equal(t, 2.0, s.metric("callback_accepted_total"))
 }
 
 // TestReplayOfSignedBody posts one signed body twice. GitHub's signature and plain HMAC cover

@@ -136,7 +136,7 @@ func (b *builder) addKey(text string, s Sender) error {
 }
 
 func (b *builder) addSignature(shape signatureShape, s Sender) error {
-	header, err := signatureHeader(shape)
+	headers, err := signatureHeaders(shape)
 	if err != nil {
 		return err
 	}
@@ -152,29 +152,31 @@ func (b *builder) addSignature(shape signatureShape, s Sender) error {
 	if err != nil {
 		return err
 	}
-	id := shape.Scheme + " " + header
-	if b.schemes[id] == nil {
-		b.schemes[id] = schemeOf(shape.Scheme, header)
+	for _, header := range headers {
+		id := shape.Scheme + " " + header
+		if b.schemes[id] == nil {
+			b.schemes[id] = schemeOf(shape.Scheme, header)
+		}
+		b.schemes[id].secrets = append(b.schemes[id].secrets, secret{key: key, until: until, sender: s})
 	}
-	b.schemes[id].secrets = append(b.schemes[id].secrets, secret{key: key, until: until, sender: s})
 	return nil
 }
 
-// signatureHeader is the header of plain HMAC, in its canonical form; the other schemes have their own.
-func signatureHeader(shape signatureShape) (string, error) {
-	if !slices.Contains(schemeOrder, shape.Scheme) {
-		return "", fmt.Errorf("scheme: want one of %s", strings.Join(schemeOrder, ", "))
+// signatureHeaders are the headers, in their canonical form, any of which carries a signature of
+// this kind.
+func signatureHeaders(shape signatureShape) ([]string, error) {
+	if shape.Header != "" && shape.Scheme == schemeHMAC {
+		header, err := canonical(shape.Header)
+		return []string{header}, err
 	}
-	if shape.Scheme != schemeHMAC {
-		if shape.Header != "" {
-			return "", errors.New("header: only scheme hmac takes one")
-		}
-		return "", nil
+	headers, known := schemeHeaders[shape.Scheme]
+	switch {
+	case !known:
+		return nil, fmt.Errorf("scheme: want one of %s", strings.Join(schemeOrder, ", "))
+	case shape.Header != "":
+		return nil, errors.New("header: only scheme hmac takes one")
 	}
-	if shape.Header == "" {
-		return headerHMAC, nil
-	}
-	return canonical(shape.Header)
+	return headers, nil
 }
 
 // secretKey is the secret's bytes. Only Standard Webhooks encodes them; a Stripe secret begins with whsec_ too, and is used as it is.

@@ -110,9 +110,9 @@ gateway: {header: X-User-ID, trusted: [10.1.2.3/8]}
 	require.Len(t, in.senders, 2)
 	require.Contains(t, in.senders, "4711")
 	require.Equal(t, everyRight, in.senders["4711"].allow)
-	require.Len(t, in.schemes, 2)
+	require.Len(t, in.schemes, 3, "webhook-*, svix-* and X-Signature")
 	require.Equal(t, []byte{0}, in.schemes[0].secrets[1].key, "base64 without padding")
-	require.Equal(t, []byte("0123"), in.schemes[1].secrets[0].key, "a number is taken as it is written")
+	require.Equal(t, []byte("0123"), in.schemes[2].secrets[0].key, "a number is taken as it is written")
 	require.Equal(t, "10.0.0.0/8", in.gateway.trusted[0].String())
 	require.Equal(t, "X-User-Id", in.gateway.header)
 }

@@ -15,9 +15,9 @@ import (
 func FuzzSignatureHeader(f *testing.F) {
 	for _, v := range vectors {
 		r := request(v.header...)
-		for _, header := range []string{headerStandard, headerStripe, headerGitHub, headerHMAC} {
+		for _, header := range []string{headerStandard, headerSvix, headerStripe, headerGitHub, headerHMAC} {
 			if value := r.Header.Get(header); value != "" {
-				f.Add(header, value, r.Header.Get(headerStandardID), r.Header.Get(headerStandardTimestamp), v.at, []byte(v.body))
+				f.Add(header, value, standardID, strconv.Itoa(standardTime), v.at, []byte(v.body))
 			}
 		}
 	}
@@ -29,7 +29,9 @@ func FuzzSignatureHeader(f *testing.F) {
 		at %= 1 << 40 // about the years that twelve digits reach
 		a := &Authenticator{now: func() time.Time { return time.Unix(at, 0) }}
 		a.rules.Store(in)
-		r := &http.Request{Header: http.Header{headerStandardID: {id}, headerStandardTimestamp: {timestamp}}}
+		r := &http.Request{Header: http.Header{
+			"Webhook-Id": {id}, "Webhook-Timestamp": {timestamp}, "Svix-Id": {id}, "Svix-Timestamp": {timestamp},
+		}}
 		r.Header[http.CanonicalHeaderKey(header)] = []string{value}
 		sender, err := a.Identify(r, body)
 		if err != nil {
@@ -37,6 +39,9 @@ func FuzzSignatureHeader(f *testing.F) {
 				t.Fatalf("%v and %v", sender, err)
 			}
 			return
+		}
+		if sender.Name == "standard" && sender.SignedID != id || sender.Name != "standard" && sender.SignedID != "" {
+			t.Fatalf("%s signed the id %q, not %q", sender.Name, id, sender.SignedID)
 		}
 		if !a.Signed(r) || !genuine(sender.Name, r.Header, at, string(body)) {
 			t.Fatalf("accepted as %s at %d: %v %q", sender.Name, at, r.Header, body)
@@ -49,9 +54,9 @@ func genuine(sender string, h http.Header, at int64, body string) bool {
 	switch sender {
 	case "standard":
 		key, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(standardSecret, "whsec_"))
-		id, timestamp := h.Get(headerStandardID), h.Get(headerStandardTimestamp)
+		id, timestamp := h.Get("Webhook-Id"), h.Get("Webhook-Timestamp")
 		want := base64.StdEncoding.EncodeToString(sum(string(key), id+"."+timestamp+"."+body))
-		return strings.Contains(h.Get(headerStandard), want[:42]) && near(timestamp, at) // the 43rd character has bits to spare
+		return strings.Contains(h.Get(headerStandard)+h.Get(headerSvix), want[:42]) && near(timestamp, at) // the 43rd character has bits to spare
 	case "stripe":
 		value := h.Get(headerStripe)
 		_, rest, _ := strings.Cut(value, "t=")

@@ -29,16 +29,23 @@ const (
 
 // The headers that carry signatures, as net/http spells them.
 const (
-	headerStandard          = "Webhook-Signature"
-	headerStandardID        = "Webhook-Id"
-	headerStandardTimestamp = "Webhook-Timestamp"
-	headerGitHub            = "X-Hub-Signature-256"
-	headerStripe            = "Stripe-Signature"
-	headerHMAC              = "X-Signature"
+	headerStandard = "Webhook-Signature"
+	headerSvix     = "Svix-Signature" // what Svix called it before there was a standard, and still does
+	headerGitHub   = "X-Hub-Signature-256"
+	headerStripe   = "Stripe-Signature"
+	headerHMAC     = "X-Signature"
 )
 
 // schemeOrder is the order in which the schemes are tried: those that sign the time come first.
 var schemeOrder = []string{schemeStandard, schemeStripe, schemeGitHub, schemeHMAC}
+
+// schemeHeaders are the headers that carry the schemes' signatures. Plain HMAC may have another.
+var schemeHeaders = map[string][]string{
+	schemeStandard: {headerStandard, headerSvix},
+	schemeStripe:   {headerStripe},
+	schemeGitHub:   {headerGitHub},
+	schemeHMAC:     {headerHMAC},
+}
 
 // scheme is a way to sign, with every secret that anybody signs with in this way. No scheme names its sender, so all of them are tried.
 type scheme struct {
@@ -63,25 +70,31 @@ type claim struct {
 	timestamp string // seconds since 1970; empty if the scheme signs no time
 }
 
-// schemeOf makes a scheme without secrets. header is for plain HMAC.
+// schemeOf makes a scheme without secrets, whose signature is in header.
 func schemeOf(name, header string) *scheme {
+	s := &scheme{header: header}
 	switch name {
 	case schemeStandard:
-		return &scheme{header: headerStandard, parse: parseStandard}
+		family := strings.TrimSuffix(header, "Signature") // id and time go by names of the same family
+		s.parse = func(h http.Header, value string) (claim, *callback.Error) {
+			return parseStandard(family, h.Get(family+"Id"), h.Get(family+"Timestamp"), value)
+		}
 	case schemeStripe:
-		return &scheme{header: headerStripe, parse: parseStripe}
+		s.parse = parseStripe
 	case schemeGitHub:
-		return &scheme{header: headerGitHub, parse: func(_ http.Header, value string) (claim, *callback.Error) {
+		s.parse = func(_ http.Header, value string) (claim, *callback.Error) {
 			digits, ok := strings.CutPrefix(value, "sha256=")
 			if !ok {
-				return claim{}, unreadable(headerGitHub, "sha256=<64 hex digits>")
+				return claim{}, unreadable(header, "sha256=<64 hex digits>")
 			}
-			return parseHex(headerGitHub, digits)
-		}}
+			return parseHex(header, digits)
+		}
+	default:
+		s.parse = func(_ http.Header, value string) (claim, *callback.Error) {
+			return parseHex(header, strings.TrimPrefix(value, "sha256="))
+		}
 	}
-	return &scheme{header: header, parse: func(_ http.Header, value string) (claim, *callback.Error) {
-		return parseHex(header, strings.TrimPrefix(value, "sha256="))
-	}}
+	return s
 }
 
 // verify finds out who signed. What can be refused by the headers alone is refused before the body is hashed once for each secret.
@@ -136,13 +149,14 @@ func inTime(header, timestamp string, now time.Time) *callback.Error {
 }
 
 // parseStandard reads "v1,<base64> v1,<base64>". Signatures of other versions are for other receivers.
-func parseStandard(h http.Header, value string) (claim, *callback.Error) {
-	id, timestamp := h.Get(headerStandardID), h.Get(headerStandardTimestamp)
+func parseStandard(family, id, timestamp, value string) (claim, *callback.Error) {
 	if id == "" || timestamp == "" {
-		return claim{}, callback.Errorf(callback.Unauthenticated, "webhook-signature must come with webhook-id and webhook-timestamp")
+		return claim{}, callback.Errorf(callback.Unauthenticated,
+			"%[1]ssignature must come with %[1]sid and %[1]stimestamp", strings.ToLower(family))
 	}
 	if strings.Contains(id, ".") { // else id and time could be cut elsewhere in what was signed: a time of the attacker's choice
-		return claim{}, callback.Errorf(callback.Unauthenticated, "webhook-id must not contain a full stop: it separates what is signed")
+		return claim{}, callback.Errorf(callback.Unauthenticated,
+			"%sid must not contain a full stop: it separates what is signed", strings.ToLower(family))
 	}
 	c := claim{id: id, prefix: id + "." + timestamp + ".", timestamp: timestamp}
 	for part := range strings.FieldsSeq(value) {
@@ -154,7 +168,7 @@ func parseStandard(h http.Header, value string) (claim, *callback.Error) {
 			c.sums = append(c.sums, sum)
 		}
 	}
-	return c, countSums(headerStandard, "v1,<base64 of 32 bytes>", c.sums)
+	return c, countSums(family+"Signature", "v1,<base64 of 32 bytes>", c.sums)
 }
 
 // parseStripe reads "t=<seconds>,v1=<hex>,v1=<hex>,v0=…". Elements with other names are skipped, for Stripe may add some.

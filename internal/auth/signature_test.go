@@ -54,6 +54,10 @@ func standardHeaders(signature string) []string {
 	return []string{"webhook-id", standardID, "webhook-timestamp", strconv.Itoa(standardTime), "webhook-signature", signature}
 }
 
+func svixHeaders(signature string) []string {
+	return []string{"svix-id", standardID, "svix-timestamp", strconv.Itoa(standardTime), "svix-signature", signature}
+}
+
 func sum(key, text string) []byte {
 	mac := hmac.New(sha256.New, []byte(key))
 	mac.Write([]byte(text))
@@ -76,6 +80,10 @@ var vectors = []struct {
 	{"named", hmacBody, 0, []string{"X-My-Sum", hex.EncodeToString(sum("Jefe2", hmacBody))}},
 	// Two schemes' headers, of which the second is right.
 	{"github", githubBody, standardTime, append(standardHeaders(standardSignature), "X-Hub-Signature-256", githubSignature)},
+	// Svix' own names for Standard Webhooks, alone and beside the others.
+	{"standard", standardBody, standardTime, svixHeaders(standardSignature)},
+	{"standard", standardBody, standardTime, append(
+		[]string{"webhook-id", "other", "webhook-timestamp", "1", "webhook-signature", "v1,x"}, svixHeaders(standardSignature)...)},
 }
 
 func TestVectors(t *testing.T) {
@@ -134,6 +142,9 @@ func TestWrongSignatures(t *testing.T) {
 		{0, with(0, "webhook-signature", standardSignature[3:]), "cannot be read"},
 		{0, with(0, "webhook-signature", ""), "cannot be read"},
 		{0, with(0, "webhook-signature", many), "17 signatures; at most 16"},
+		{9, with(9, "svix-id", "msg_other"), "not this body's signature"},
+		{9, with(9, "svix-id", "a.b"), "svix-id must not contain a full stop"},
+		{9, request(append(standardHeaders(standardSignature)[:4], "svix-signature", standardSignature)...), "svix-id and svix-timestamp"}, // of two names
 		{2, with(2, "X-Hub-Signature-256", githubSignature[7:]), "want sha256=<64 hex digits>"},
 		{2, with(2, "X-Hub-Signature-256", githubSignature[:70]), "cannot be read"},
 		{2, with(2, "X-Hub-Signature-256", "sha256="+strings.Repeat("g", 64)), "cannot be read"},

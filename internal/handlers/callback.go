@@ -95,7 +95,7 @@ func acknowledge(w http.ResponseWriter, c *callback.Callback, duplicate bool) {
 // another Idempotency-Key, which nobody signed, and would be accepted again.
 func key(r *http.Request, body []byte) (callback.Key, error) {
 	name, value := "webhook-id", sender(r).SignedID
-	for _, unsigned := range []string{"Idempotency-Key", "Webhook-Id"} {
+	for _, unsigned := range []string{"Idempotency-Key", "Webhook-Id", "Svix-Id"} {
 		if value == "" {
 			name, value = unsigned, r.Header.Get(unsigned)
 		}

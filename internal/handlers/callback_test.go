@@ -177,7 +177,7 @@ func TestPanicIsCaught(t *testing.T) {
 func TestIdempotencyKey(t *testing.T) {
 	s := newService(t)
 	const body = `{"object_ids":[1,2]}`
-	for _, header := range []string{"Idempotency-Key", "webhook-id"} {
+	for _, header := range []string{"Idempotency-Key", "webhook-id", "svix-id"} {
 		first := s.post(body, header, header+" 1")
 		require.Equal(t, http.StatusAccepted, first.StatusCode, first.body)
 		require.NotContains(t, first.body, "duplicate")
@@ -190,5 +190,5 @@ func TestIdempotencyKey(t *testing.T) {
 			require.Contains(t, strings.ToLower(s.problem(s.post(body, header, bad), http.StatusBadRequest, callback.InvalidParameter)), strings.ToLower(header))
 		}
 	}
-	require.Equal(t, int64(2), s.inbox.Stats().Callbacks)
+	require.Equal(t, int64(3), s.inbox.Stats().Callbacks)
 }

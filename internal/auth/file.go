@@ -30,9 +30,9 @@ type (
 	}
 	signatureShape struct {
 		Scheme string `yaml:"scheme"`
-		Secret string `yaml:"secret"`
+		Secret text   `yaml:"secret"`
 		Header string `yaml:"header"`
-		Until  string `yaml:"until"` // a string, to take a quoted time as well
+		Until  text   `yaml:"until"` // a text, to take a quoted time as well
 	}
 	gatewayShape struct {
 		Header  string   `yaml:"header"`
@@ -148,10 +148,11 @@ func (b *builder) addSignature(shape signatureShape, s Sender) error {
 		return fmt.Errorf("secret: sender %q has the same one", owner)
 	}
 	b.owners[string(key)] = s.Name
-	until, err := parseUntil(shape.Until)
+	until, err := parseUntil(shape.Until.value)
 	if err != nil {
 		return err
 	}
+	b.warnOf(shape, key, until, s.Name)
 	for _, header := range headers {
 		id := shape.Scheme + " " + header
 		if b.schemes[id] == nil {
@@ -181,14 +182,15 @@ func signatureHeaders(shape signatureShape) ([]string, error) {
 
 // secretKey is the secret's bytes. Only Standard Webhooks encodes them; a Stripe secret begins with whsec_ too, and is used as it is.
 func secretKey(shape signatureShape) ([]byte, error) {
-	if shape.Secret == "" {
+	value := shape.Secret.value
+	if value == "" {
 		return nil, errors.New("it is empty")
 	}
 	if shape.Scheme != schemeStandard {
-		return []byte(shape.Secret), nil
+		return []byte(value), nil
 	}
-	text, ok := strings.CutPrefix(shape.Secret, "whsec_")
-	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "=")) // some senders show it without the padding
+	encoded, ok := strings.CutPrefix(value, "whsec_")
+	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(encoded, "=")) // some senders show it without the padding
 	if !ok || err != nil || len(key) == 0 {
 		return nil, errors.New("want whsec_ and the key in base64")
 	}

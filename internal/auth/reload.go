@@ -45,6 +45,7 @@ func (a *Authenticator) load() error {
 		return fmt.Errorf("--auth-file %s: %w", a.path, err)
 	}
 	a.rules.Store(in)
+	in.warn(a.log, a.path, a.now())
 	return nil
 }
 

@@ -23,6 +23,8 @@ type rules struct {
 	schemes []*scheme // in the order in which they are tried
 	gateway *gateway  // nil: there is none
 	ways    string    // the kinds of credentials there are, for who sends none of them
+
+	warnings []warning // in the order of the file
 }
 
 type apiKey struct {

@@ -12,6 +12,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
+// text is a string of the file, with the line that it begins on.
+type text struct {
+	value string
+	line  int
+}
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (t *text) UnmarshalYAML(node *yaml.Node) error {
+	t.line = node.Line
+	return node.Decode(&t.value)
+}
+
 // decode reads one YAML document with known fields only. Its errors are our own words: those of the YAML library quote what they found, and
 // that may be a secret.
 func decode(data []byte) (fileShape, error) {

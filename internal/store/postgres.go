@@ -70,7 +70,13 @@ func (s *Store) openPostgres(dsn string) error {
 	if err != nil {
 		return err
 	}
-	pool := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(prepareSession))
+	s.config.Store(config)
+	current := func(_ context.Context, c *pgx.ConnConfig) error {
+		now := s.config.Load()
+		c.User, c.Password = now.User, now.Password
+		return nil
+	}
+	pool := stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(current), stdlib.OptionAfterConnect(prepareSession))
 	s.closers = append(s.closers, pool)
 	pool.SetMaxOpenConns(postgresConns)
 	pool.SetMaxIdleConns(postgresConns)
@@ -81,7 +87,7 @@ func (s *Store) openPostgres(dsn string) error {
 		return fmt.Errorf("opening PostgreSQL: %w", err)
 	}
 	s.dialect, s.write, s.read = postgresDialect, db, db
-	s.migrate = func(ctx context.Context) error { return migratePostgres(ctx, config.Copy()) }
+	s.migrate = func(ctx context.Context) error { return migratePostgres(ctx, s.config.Load().Copy()) }
 	return nil
 }
 
@@ -113,6 +119,41 @@ func parsePostgres(dsn string) (*pgx.ConnConfig, error) {
 		config.RuntimeParams["application_name"] = "callback-service"
 	}
 	return config, nil
+}
+
+// SetURL takes the user and password of dsn; connections that are opened from now on use them, and
+// those that are open stay. Nothing else of it may differ from what Open was given. After an error
+// the old ones stay in use. No error shows a password.
+func (s *Store) SetURL(dsn string) error {
+	if dsn == s.url {
+		return nil
+	}
+	fixed := errors.New("--database-url: only the user and password of PostgreSQL may change while the service runs; restart it for the rest")
+	if s.embedded {
+		return fixed
+	}
+	config, err := parsePostgres(dsn)
+	if err != nil {
+		return err
+	}
+	if withoutUser(dsn) != withoutUser(s.url) {
+		return fixed
+	}
+	s.config.Store(config)
+	return nil
+}
+
+// withoutUser is a URL that parsePostgres takes, without user and password, wherever they stand in it.
+func withoutUser(dsn string) string {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return dsn
+	}
+	query := u.Query()
+	query.Del("user")
+	query.Del("password")
+	u.User, u.RawQuery = nil, query.Encode()
+	return u.String()
 }
 
 // prepareSession makes the server end what its client no longer waits for, and makes a commit mean "on disk" even where

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 )
@@ -40,6 +41,8 @@ type Store struct {
 	log         *slog.Logger
 	objectTTL   atomic.Int64 // time.Duration
 	receiptTTL  time.Duration
+	url         string                         // what Open was given
+	config      atomic.Pointer[pgx.ConnConfig] // of PostgreSQL's next connection
 }
 
 // dialect is the SQL in which the two databases differ. Parameters go by name, so that each takes those it needs: see Store.named.
@@ -64,7 +67,7 @@ func Open(url string, o Options) (*Store, error) {
 	if o.ObjectTTL <= 0 {
 		return nil, fmt.Errorf("the object TTL must be above zero, not %v", o.ObjectTTL)
 	}
-	s := &Store{receiptTTL: o.ReceiptTTL, log: o.Logger}
+	s := &Store{receiptTTL: o.ReceiptTTL, log: o.Logger, url: url}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

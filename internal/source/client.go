@@ -4,6 +4,8 @@ package source
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"callback-service/internal/callback"
@@ -26,13 +29,21 @@ const (
 
 // Client fetches objects. It may be used from any goroutine.
 type Client struct {
-	timeout   time.Duration
-	maxBody   int64
-	base      *url.URL
-	template  *http.Request // its header is shared by all requests: nobody may change it
-	transport *http.Transport
-	wrapped   http.RoundTripper
-	buffers   sync.Pool // of *bytes.Buffer
+	timeout time.Duration
+	maxBody int64
+	base    *url.URL
+	roots   *x509.CertPool
+	proxy   func(*http.Request) (*url.URL, error)
+	access  atomic.Pointer[access]
+	buffers sync.Pool // of *bytes.Buffer
+}
+
+// access is what Renew replaces as a whole.
+type access struct {
+	template    *http.Request // its header is shared by all requests: nobody may change it
+	certificate *tls.Certificate
+	transport   *http.Transport
+	wrapped     http.RoundTripper
 }
 
 // New makes a client. Errors name the flag and show no secret.
@@ -43,12 +54,12 @@ func New(o Options) (*Client, error) {
 	if o.MaxBody <= 0 {
 		return nil, fmt.Errorf("--source-max-body %d: want more than 0", o.MaxBody)
 	}
-	base, header, err := parseURL(o.URL)
+	base, _, err := parseURL(o.URL)
 	if err != nil {
 		return nil, err
 	}
-	if err := addHeader(header, o.Header); err != nil {
-		return nil, err
+	if o.Certificate != nil && base.Scheme != "https" {
+		return nil, errors.New("--source-cert: --source-url does not begin with https://, so that nobody asks for the certificate")
 	}
 	roots, err := readRoots(o.CAFile)
 	if err != nil {
@@ -59,20 +70,55 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		timeout: o.Timeout, maxBody: min(o.MaxBody, math.MaxInt64-1), base: base,
-		template:  &http.Request{Method: http.MethodGet, Host: base.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1},
-		transport: newTransport(o, roots, proxy),
-		buffers:   sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		timeout: o.Timeout, maxBody: min(o.MaxBody, math.MaxInt64-1), base: base, roots: roots, proxy: proxy,
+		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 	}
-	c.wrapped = c.transport
-	if o.Wrap != nil {
-		c.wrapped = o.Wrap(c.transport)
+	if err := c.Renew(o); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
 
+// Renew takes the credentials of o: the user and password of its URL, its header and its certificate.
+// Fetches that begin from now on use them. Nothing else of o may differ from what New was given.
+// After an error the old ones stay in use. Errors name the flag and show no secret. Calls must not
+// overlap.
+func (c *Client) Renew(o Options) error {
+	base, header, err := parseURL(o.URL)
+	if err != nil {
+		return err
+	}
+	if *base != *c.base {
+		return errors.New("--source-url: only its user and password may change while the service runs; restart it for the rest")
+	}
+	if err := addHeader(header, o.Header); err != nil {
+		return err
+	}
+	fresh := &access{
+		template:    &http.Request{Method: http.MethodGet, Host: base.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1},
+		certificate: o.Certificate,
+	}
+	old := c.access.Load()
+	if old != nil && old.certificate == o.Certificate {
+		fresh.transport, fresh.wrapped = old.transport, old.wrapped
+		c.access.Store(fresh)
+		return nil
+	}
+	// A connection keeps the certificate that it was opened with, so that a new one needs new connections.
+	fresh.transport = newTransport(o, c.roots, c.proxy)
+	fresh.wrapped = fresh.transport
+	if o.Wrap != nil {
+		fresh.wrapped = o.Wrap(fresh.transport)
+	}
+	c.access.Store(fresh)
+	if old != nil {
+		old.transport.CloseIdleConnections() // those in use end a while after they become idle
+	}
+	return nil
+}
+
 // Close closes the connections that are idle.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() { c.access.Load().transport.CloseIdleConnections() }
 
 // Fetch gets one object. Errors are callback.ErrMissing when the source says that there is none, *callback.FetchError, or that of ctx.
 // Of the object, ID, Online, Data and FetchedAt are set.
@@ -111,9 +157,10 @@ func (c *Client) get(ctx context.Context, id int64) (callback.Object, error) {
 // ask makes one request. A next that is not nil is where the source sends us to.
 func (c *Client) ask(ctx context.Context, u *url.URL, id int64) (next *url.URL, o callback.Object, err error) {
 	var l link
-	request := c.template.WithContext(l.watch(ctx))
+	access := c.access.Load()
+	request := access.template.WithContext(l.watch(ctx))
 	request.URL = u
-	response, err := c.wrapped.RoundTrip(request)
+	response, err := access.wrapped.RoundTrip(request)
 	if err != nil {
 		return nil, o, l.failed(err)
 	}

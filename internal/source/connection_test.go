@@ -88,7 +88,7 @@ func TestNoConnectionInTime(t *testing.T) {
 	never := make(chan struct{})
 	defer close(never)
 	c := newClient(t, "http://localhost", hurried)
-	c.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+	c.access.Load().transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
 		<-never
 		return nil, errors.New("too late")
 	}
@@ -185,7 +185,7 @@ func TestStaleConnection(t *testing.T) {
 	}
 	require.Equal(t, int64(5), connections.Load())
 
-	c.transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("gone") }
+	c.access.Load().transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("gone") }
 	_, err := c.Fetch(t.Context(), 1)
 	require.Equal(t, callback.ReasonConnect, failure(t, err).Reason, "there was a connection, but it was stale, and there was no other")
 }

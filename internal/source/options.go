@@ -24,6 +24,8 @@ type Options struct {
 	CAFile  string                                    // PEM certificates to trust in place of the system's; empty: the system's
 	Workers int                                       // how many fetch at once: so many idle connections are kept
 	Wrap    func(http.RoundTripper) http.RoundTripper // goes around each request, for tracing; nil: nothing does
+
+	Certificate *tls.Certificate // shown to a source that asks for one; nil: none
 }
 
 // newTransport keeps a connection for each worker: with the default of two idle ones a host, most fetches would dial.
@@ -34,11 +36,17 @@ func newTransport(o Options, roots *x509.CertPool, proxy func(*http.Request) (*u
 	// On HTTP/2 one connection carries many fetches, and a fetch that ran out of time ends its stream, not the connection.
 	// Without pings one that died in silence would fail them all until TCP gives it up, a quarter of an hour later.
 	silence := min(o.Timeout, 15*time.Second)
+	client := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	if o.Certificate != nil {
+		// Not by Certificates: that shows none when the source names other authorities than the
+		// certificate's, and the source's refusal then does not say what is wrong.
+		client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return o.Certificate, nil }
+	}
 	return &http.Transport{
 		Proxy:                  proxy,
 		DialContext:            dialer.DialContext,
 		TLSHandshakeTimeout:    o.Timeout,
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        client,
 		ForceAttemptHTTP2:      true,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: silence, PingTimeout: silence},
 		MaxIdleConnsPerHost:    max(o.Workers, 2),

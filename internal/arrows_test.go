@@ -23,6 +23,7 @@ var arrows = map[string][]string{
 	"internal/telemetry":  {},
 	"internal/events":     {"internal/callback"},
 	"internal/maintain":   {},
+	"internal/reload":     {},
 	"internal/web":        {"internal/callback"},
 	"internal/auth":       {"internal/callback"},
 	"internal/middleware": {"internal/callback", "internal/web", "internal/auth"},

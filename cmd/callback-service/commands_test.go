@@ -49,6 +49,11 @@ func TestDeadLettersFromTheCommandLine(t *testing.T) {
 	require.NoError(t, err, out)
 	require.JSONEq(t, `{"matched":2,"done":0}`, out)
 
+	file := filepath.Join(t.TempDir(), "token")
+	writeSecret(t, file, "t0ken\n")
+	out, err = cli(t, "", []string{"CALLBACK_WEB_DEBUG_TOKEN=@" + file}, "dead-letters", "list", address)
+	require.NoError(t, err, out)
+
 	source.status.Store(0)
 	out, err = cli(t, "", env, "dead-letters", "redrive", address, "--limit=1")
 	require.NoError(t, err, out)

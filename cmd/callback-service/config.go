@@ -26,7 +26,7 @@ type config struct {
 	Web struct {
 		Address         string        `conf:"default:0.0.0.0:9090,help:public listener: callbacks and reads"`
 		Debug           string        `conf:"default:127.0.0.1:6060,help:operator listener: pprof and metrics and health; keep it on loopback or set --web-debug-token"`
-		DebugToken      string        `conf:"mask,help:bearer token of the operator listener; required when that is not on loopback"`
+		DebugToken      string        `conf:"mask,help:bearer token of the operator listener or @ and the path of a file with it; required when that is not on loopback"`
 		ReadTimeout     time.Duration `conf:"default:5s,help:longest time for a request to arrive"`
 		WriteTimeout    time.Duration `conf:"default:10s,help:longest time from a request's header to the end of its answer; above 5s for an append may wait as long"`
 		ShutdownTimeout time.Duration `conf:"default:20s,help:longest time from SIGTERM to the exit"`
@@ -42,11 +42,13 @@ type config struct {
 		File string `conf:"help:YAML file of senders and their credentials; empty: everybody may post and read. Read again when it changes"`
 	}
 	Source struct {
-		URL     string        `conf:"mask,help:the object source (http://localhost:9010 by default); objects are fetched from {url}/objects/{id}"`
+		URL     string        `conf:"mask,help:the object source (http://localhost:9010 by default); objects are fetched from {url}/objects/{id}; or @ and the path of a file with it"`
 		Timeout time.Duration `conf:"default:5s,help:longest time of one fetch"`
 		MaxBody int64         `conf:"default:65536,help:bytes of an object; above it the fetch fails"`
-		Header  string        `conf:"mask,help:a header for every fetch; such as Authorization: Bearer and a token"`
+		Header  string        `conf:"mask,help:a header for every fetch; such as Authorization: Bearer and a token; or @ and the path of a file with it"`
 		CA      string        `conf:"help:file of PEM certificates to trust in place of the system's"`
+		Cert    string        `conf:"help:PEM file with the certificate and its chain for a source that asks for one; read again when it changes"`
+		Key     string        `conf:"help:PEM file with its private key"`
 	}
 	Inbox struct {
 		URL       string        `conf:"default:file:data/inbox.db,help:the durable queue of accepted callbacks; one process a file"`
@@ -60,7 +62,7 @@ type config struct {
 		MaxAttempts int `conf:"default:8,help:failed fetches of an id before it becomes a dead letter; outages do not count"`
 	}
 	Database struct {
-		URL string `conf:"mask,help:sqlite:path (sqlite:data/objects.db by default) or postgres://user:password@host:5432/name"`
+		URL string `conf:"mask,help:sqlite:path (sqlite:data/objects.db by default) or postgres://user:password@host:5432/name or @ and the path of a file with it"`
 	}
 	Object struct {
 		TTL  time.Duration `conf:"default:30s,help:an object is deleted this long after it was last stored"`
@@ -156,11 +158,15 @@ func (c *config) validateWeb() error {
 	if burst := c.Web.Burst; burst < 0 || burst > maxRate {
 		return fmt.Errorf("--web-burst %d: want 0 to %d", burst, maxRate)
 	}
-	if c.Web.TLSCert != "" && c.Web.TLSKey == "" {
-		return errors.New("--web-tls-cert needs --web-tls-key")
-	}
-	if c.Web.TLSKey != "" && c.Web.TLSCert == "" {
-		return errors.New("--web-tls-key needs --web-tls-cert")
+	for _, pair := range []struct{ flag, cert, key string }{
+		{"--web-tls", c.Web.TLSCert, c.Web.TLSKey}, {"--source", c.Source.Cert, c.Source.Key},
+	} {
+		if pair.cert != "" && pair.key == "" {
+			return fmt.Errorf("%s-cert needs %[1]s-key", pair.flag)
+		}
+		if pair.key != "" && pair.cert == "" {
+			return fmt.Errorf("%s-key needs %[1]s-cert", pair.flag)
+		}
 	}
 	if !(c.Trace.Rate >= 0) {
 		return fmt.Errorf("--trace-rate %v: want traces a second, or 0 for no ceiling", c.Trace.Rate)

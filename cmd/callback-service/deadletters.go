@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"callback-service/internal/callback"
+	"callback-service/internal/reload"
 	"callback-service/internal/web"
 )
 
@@ -49,7 +51,7 @@ func deadLetters(ctx context.Context, args []string, out io.Writer) error {
 	set.BoolVar(&f.all, "all", false, "drop: without a filter")
 	set.BoolVar(&f.json, "json", false, "print the service's JSON")
 	set.StringVar(&f.address, "address", cmp.Or(os.Getenv("CALLBACK_WEB_DEBUG"), "127.0.0.1:6060"), "the operator listener")
-	set.StringVar(&f.token, "token", "", "its token; CALLBACK_WEB_DEBUG_TOKEN by default, which other users of the machine do not see")
+	set.StringVar(&f.token, "token", "", "its token, or @ and the path of a file with it; CALLBACK_WEB_DEBUG_TOKEN by default, which other users of the machine do not see")
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		if err := set.Parse(args); err != nil {
 			return err
@@ -59,7 +61,9 @@ func deadLetters(ctx context.Context, args []string, out io.Writer) error {
 	if err := set.Parse(args[1:]); err != nil {
 		return err
 	}
-	f.token = cmp.Or(f.token, os.Getenv("CALLBACK_WEB_DEBUG_TOKEN"))
+	if err := f.readToken(); err != nil {
+		return err
+	}
 	switch args[0] {
 	case "list":
 		return f.list(ctx, out)
@@ -72,6 +76,16 @@ func deadLetters(ctx context.Context, args []string, out io.Writer) error {
 		return f.change(ctx, "redrive", out)
 	}
 	return fmt.Errorf("dead-letters: there is no %q; want list, redrive or drop", args[0])
+}
+
+// readToken finds the token as the service does.
+func (f *deadLetterFlags) readToken() error {
+	log := slog.New(slog.DiscardHandler)
+	value := cmp.Or(f.token, os.Getenv("CALLBACK_WEB_DEBUG_TOKEN"))
+	return watchSecret(reload.New(log), log, "--token", value, func(token string) error {
+		f.token = token
+		return nil
+	})
 }
 
 func (f *deadLetterFlags) list(ctx context.Context, out io.Writer) error {

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"callback-service/internal/auth"
 	"callback-service/internal/callback"
 	"callback-service/internal/dispatch"
 	"callback-service/internal/events"
@@ -21,8 +20,7 @@ import (
 	"callback-service/internal/handlers"
 	"callback-service/internal/inbox"
 	"callback-service/internal/middleware"
-	"callback-service/internal/source"
-	"callback-service/internal/store"
+	"callback-service/internal/reload"
 	"callback-service/internal/telemetry"
 	"callback-service/internal/web"
 )
@@ -52,7 +50,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	tlsFiles, err := tlsConfig(&cfg, log)
+	files := reload.New(log)
+	listenerConfig, err := listenerTLS(&cfg, files, log)
+	if err != nil {
+		return err
+	}
+	token, err := operatorToken(&cfg, files, log)
 	if err != nil {
 		return err
 	}
@@ -71,15 +74,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer closing(log, "inbox", in.Close)
 
-	db, err := store.Open(cfg.Database.URL, store.Options{ObjectTTL: cfg.Object.TTL, ReceiptTTL: cfg.Receipt.TTL, Logger: log})
+	db, err := openStore(&cfg, files, log)
 	if err != nil {
 		return err
 	}
 	defer closing(log, "database", db.Close)
-	objects, err := source.New(source.Options{
-		URL: cfg.Source.URL, Timeout: cfg.Source.Timeout, MaxBody: cfg.Source.MaxBody, Header: cfg.Source.Header, CAFile: cfg.Source.CA,
-		Workers: dispatch.MaxWorkers, Wrap: telemetry.Transport, // workers may grow, and idle connections end by themselves
-	})
+	objects, err := openSource(&cfg, files, log)
 	if err != nil {
 		return err
 	}
@@ -98,17 +98,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	limit := middleware.NewRateLimit(middleware.SenderOrIP)
 	limit.Set(cfg.Web.Rate, cfg.Web.Burst)
-	api.Around = around(&cfg, log, metrics, api, limit)
+	api.Around = around(&cfg, log, metrics, api, limit, token)
 	api.Runtime = &runtime{
 		dispatcher: dispatcher, db: db, expirer: expirer, limit: limit, level: level, tracing: cfg.Trace.URL != "",
 		validate: options, burst: cfg.Web.Burst, rate: cfg.Web.Rate, sampled: cfg.Trace.Probability, objectTTL: cfg.Object.TTL,
 	}
-	s := stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, metrics: metrics, tls: tlsFiles}
+	s := stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, metrics: metrics, tls: listenerConfig, files: files}
 	if cfg.Auth.File != "" {
-		if s.senders, err = auth.Open(cfg.Auth.File, log); err != nil {
+		senders, err := openAuth(&cfg, files, log)
+		if err != nil {
 			return err
 		}
-		api.Around.Public = append(api.Around.Public, middleware.Identify(s.senders, cfg.Web.MaxBody, api.Reject))
+		api.Around.Public = append(api.Around.Public, middleware.Identify(senders, cfg.Web.MaxBody, api.Reject))
 	} else if !loopback(cfg.Web.Address) {
 		log.Warn("anybody who reaches the public listener may post and read; --auth-file says who may", "address", cfg.Web.Address)
 	}
@@ -125,14 +126,14 @@ func newLogger(cfg *config, level *slog.LevelVar, out io.Writer) (*slog.Logger, 
 }
 
 // around is the middleware of both listeners, but for who is the sender.
-func around(cfg *config, log *slog.Logger, m *telemetry.Metrics, api *handlers.API, limit *middleware.RateLimit) handlers.Around {
+func around(cfg *config, log *slog.Logger, m *telemetry.Metrics, api *handlers.API, limit *middleware.RateLimit, token func() string) handlers.Around {
 	return handlers.Around{
 		All: []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, m.Panics)},
 		Public: []func(http.Handler) http.Handler{
 			middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject), middleware.SameOrigin(api.Reject),
 		},
-		Operator:  []func(http.Handler) http.Handler{middleware.Operator(cfg.Web.DebugToken)},
-		Page:      []func(http.Handler) http.Handler{middleware.OperatorPage(cfg.Web.DebugToken)},
+		Operator:  []func(http.Handler) http.Handler{middleware.Operator(token)},
+		Page:      []func(http.Handler) http.Handler{middleware.OperatorPage(token)},
 		Admin:     []func(http.Handler) http.Handler{middleware.Change},
 		Callbacks: []func(http.Handler) http.Handler{limit.Middleware(api.Reject)},
 	}

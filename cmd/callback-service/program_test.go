@@ -41,7 +41,7 @@ func TestHelpAndVersion(t *testing.T) {
 	for _, flag := range []string{
 		"--web-address", "--web-debug", "--web-debug-token", "--web-read-timeout", "--web-write-timeout", "--web-shutdown-timeout", "--web-max-body",
 		"--web-max-ids", "--web-max-in-flight", "--web-rate", "--web-burst", "--web-tls-cert", "--web-tls-key",
-		"--source-url", "--source-timeout", "--source-max-body", "--source-header", "--source-ca",
+		"--source-url", "--source-timeout", "--source-max-body", "--source-header", "--source-ca", "--source-cert", "--source-key",
 		"--inbox-url", "--inbox-max-bytes", "--inbox-dedupe", "--inbox-dedupe-max", "--auth-file", "--pool-workers", "--pool-window", "--pool-max-attempts", "--database-url", "--receipt-ttl",
 		"--object-ttl", "--object-keep", "--trace-url", "--trace-service", "--trace-probability", "--trace-rate", "--log-level", "--log-format",
 	} {
@@ -76,6 +76,8 @@ func TestBadStart(t *testing.T) {
 		{"--source-url=ftp://x", "--source-url"},
 		{"--source-ca=" + file, "--source-ca"},
 		{"--source-header=nonsense", "--source-header"},
+		{"--source-cert=" + file, "--source-key"},
+		{"--source-key=" + file, "--source-cert"},
 		{"--inbox-url=nats:x", "--inbox-url"},
 		{"--inbox-url=file:" + file + "/inbox.db", file},
 		{"--database-url=mysql://x", "--database-url"},

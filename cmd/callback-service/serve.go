@@ -13,11 +13,11 @@ import (
 	"sync"
 	"time"
 
-	"callback-service/internal/auth"
 	"callback-service/internal/dispatch"
 	"callback-service/internal/expire"
 	"callback-service/internal/handlers"
 	"callback-service/internal/inbox"
+	"callback-service/internal/reload"
 	"callback-service/internal/store"
 	"callback-service/internal/telemetry"
 )
@@ -37,8 +37,8 @@ type stages struct {
 	expirer    *expire.Expirer
 	api        *handlers.API
 	metrics    *telemetry.Metrics
-	senders    *auth.Authenticator // nil: nobody asks who sends
-	tls        *tls.Config         // of the public listener; nil: no TLS
+	files      *reload.Files
+	tls        *tls.Config // of the public listener; nil: no TLS
 }
 
 // serve runs the stages until ctx ends, or until one of the goroutines dies that there is only one of: then it returns that error, and the
@@ -74,9 +74,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	beside("task loop", s.api.Tasks.Run)
 	beside("watch of the database", func(ctx context.Context) error { return watchDatabase(ctx, s.db, migrated, s.metrics) })
 	beside("statistician", func(ctx context.Context) error { return publishStats(ctx, s.metrics, s.api.Events) })
-	if s.senders != nil {
-		work.Go(func() { fatal <- guarded("authenticator", working, s.senders.Run) })
-	}
+	work.Go(func() { fatal <- guarded("file reloader", working, s.files.Run) })
 	await(ctx, migrated)
 
 	public, err := listen("--web-address", cfg.Web.Address, &http.Server{

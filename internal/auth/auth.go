@@ -1,5 +1,5 @@
 // Package auth says who sent a request: by an API key, by a signature, or on the word of a gateway. The rules are one YAML file, --auth-file,
-// which may change while requests are served.
+// and may change while requests are served.
 package auth
 
 import (
@@ -8,8 +8,6 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/http"
-	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -78,14 +76,26 @@ func HashKey(key string) string {
 
 // Authenticator holds the rules in force. It may be used from any goroutine.
 type Authenticator struct {
-	path  string
 	log   *slog.Logger
 	now   func() time.Time
 	rules atomic.Pointer[rules] // what it points to never changes: each request sees the old rules or the new ones, never a mixture
+}
 
-	mu   sync.Mutex  // held while the file is read
-	read os.FileInfo // the file as it was last read, whether the rules were taken or refused; nil: it was not there
-	last os.FileInfo // the file as it was at the last poll
+// New returns an Authenticator without rules. Load must succeed once before anything else is called.
+func New(log *slog.Logger) *Authenticator { return &Authenticator{log: log, now: time.Now} }
+
+// Load puts the rules of an auth file in force. Requests that are under way keep the rules that they
+// began with. After an error the old rules stay in force. Errors name the sender and the field, and
+// show no secret.
+func (a *Authenticator) Load(data []byte) error {
+	in, err := parse(data)
+	if err != nil {
+		return err
+	}
+	a.rules.Store(in)
+	a.log.Info("auth: rules are in force", "senders", len(in.senders), "keys", len(in.keys))
+	in.warn(a.log, a.now())
+	return nil
 }
 
 // Identify says who sent r. body is the raw body of a signed request, see Signed, and nil where there is none; r.Body is not read.

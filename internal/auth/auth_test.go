@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,19 +18,11 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // write puts a file into place as an editor would, in one step.
-func write(t testing.TB, path, text string) {
-	t.Helper()
-	require.NoError(t, os.WriteFile(path+".new", []byte(text), 0o600))
-	require.NoError(t, os.Rename(path+".new", path))
-}
-
 // open makes an Authenticator of a file with this text. Its clock stands still.
 func open(t testing.TB, text string, now time.Time) *Authenticator {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "auth.yaml")
-	write(t, path, text)
-	a, err := Open(path, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
+	a := New(slog.New(slog.DiscardHandler))
+	require.NoError(t, a.Load([]byte(text)))
 	a.now = func() time.Time { return now }
 	return a
 }

@@ -2,10 +2,7 @@ package auth
 
 import (
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -70,29 +67,12 @@ func TestMistakes(t *testing.T) {
 		{"gateway: {trusted: [10.0.0.0/33]}", "gateway: trusted[0]: want a network"},
 		{"gateway: {trusted: ['::ffff:10.0.0.0/104']}", "gateway: trusted[0]: want a network"},
 		{"gateway: {header: 'a b', trusted: [10.0.0.0/8]}", "gateway: header: want the name"},
-		{"senders: [{name: a}]\n#" + strings.Repeat("x", maxFile), "it is over 1048576 bytes"},
 	} {
-		path := filepath.Join(t.TempDir(), "auth.yaml")
-		write(t, path, c.text)
-		_, err := Open(path, slog.New(slog.DiscardHandler))
-		require.ErrorContains(t, err, "--auth-file "+path+": ", c.text)
+		err := New(slog.New(slog.DiscardHandler)).Load([]byte(c.text))
 		require.ErrorContains(t, err, c.want, c.text)
 		require.NotContains(t, err.Error(), "hunter", c.text)
 		require.NotContains(t, err.Error(), key[8:20], c.text)
 	}
-}
-
-func TestFilesThatAreNone(t *testing.T) {
-	dir := t.TempDir()
-	_, err := Open(filepath.Join(dir, "missing"), slog.New(slog.DiscardHandler))
-	require.ErrorIs(t, err, os.ErrNotExist)
-	require.EqualError(t, err, "--auth-file "+filepath.Join(dir, "missing")+": no such file or directory")
-	_, err = Open(dir, slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, err, "not a regular file")
-	pipe := filepath.Join(dir, "pipe")
-	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
-	_, err = Open(pipe, slog.New(slog.DiscardHandler)) // and does not wait for a writer
-	require.ErrorContains(t, err, "not a regular file")
 }
 
 func TestWholeFile(t *testing.T) {

@@ -31,11 +31,11 @@ func (b *builder) warnOf(shape signatureShape, key []byte, until time.Time, send
 	}
 }
 
-// warn logs what there is to warn of in the file at path.
-func (in *rules) warn(log *slog.Logger, path string, now time.Time) {
+// warn logs what there is to warn of.
+func (in *rules) warn(log *slog.Logger, now time.Time) {
 	for _, w := range in.warnings {
 		if !now.Before(w.since) {
-			log.Warn("auth: a secret needs attention", "file", path, "line", w.line, "sender", w.sender, "warning", w.text)
+			log.Warn("auth: a secret needs attention", "line", w.line, "sender", w.sender, "warning", w.text)
 		}
 	}
 }

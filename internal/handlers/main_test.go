@@ -82,7 +82,7 @@ func newService(t *testing.T, change ...func(*handlers.API)) *service {
 	}
 	s.api.Around = handlers.Around{
 		All:      []func(http.Handler) http.Handler{middleware.RequestID, middleware.Recover(s.api.Log, metrics.Panics)},
-		Operator: []func(http.Handler) http.Handler{middleware.Operator("")},
+		Operator: []func(http.Handler) http.Handler{middleware.Operator(func() string { return "" })},
 	}
 	for _, c := range change {
 		c(s.api)

@@ -14,11 +14,12 @@ import (
 
 // Operator guards the operator listener. With a token every request must bear it. Without one the listener is on loopback, and the request
 // must name a loopback host: a page in the operator's browser can reach loopback, but only under the name of its own site.
-func Operator(token string) func(http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(token))
+//
+// token is asked for each request, since it may change; it returns the empty string always or never.
+func Operator(token func() string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if token == "" {
+			if token() == "" {
 				if !loopback(r.Host) {
 					web.Fail(w, r, callback.Errorf(callback.Forbidden, "the operator listener answers only to a loopback host name"))
 					return
@@ -26,9 +27,7 @@ func Operator(token string) func(http.Handler) http.Handler {
 				next.ServeHTTP(w, r)
 				return
 			}
-			got, ok := bearer(r)
-			sum := sha256.Sum256([]byte(got)) // so that the comparison takes the same time for every length
-			if !ok || subtle.ConstantTimeCompare(sum[:], want[:]) != 1 {
+			if !Bears(r, token()) {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="operator"`)
 				web.Fail(w, r, callback.Errorf(callback.Unauthenticated, "send the token of --web-debug-token as Authorization: Bearer …"))
 				return
@@ -40,11 +39,18 @@ func Operator(token string) func(http.Handler) http.Handler {
 
 // OperatorPage guards the files of the dashboard: like Operator, but where there is a token they are for everybody who reaches the listener,
 // since a browser can bear one only once the page has asked for it.
-func OperatorPage(token string) func(http.Handler) http.Handler {
-	if token == "" {
-		return Operator("")
+func OperatorPage(token func() string) func(http.Handler) http.Handler {
+	if token() == "" {
+		return Operator(token)
 	}
 	return func(next http.Handler) http.Handler { return next }
+}
+
+// Bears reports whether a request bears token, in a time that does not depend on how much of it is right.
+func Bears(r *http.Request, token string) bool {
+	got, ok := bearer(r)
+	have, want := sha256.Sum256([]byte(got)), sha256.Sum256([]byte(token)) // of equal length for every token
+	return ok && subtle.ConstantTimeCompare(have[:], want[:]) == 1
 }
 
 // bearer is the token that a request bears. A browser's script cannot give a WebSocket a header, but it can name subprotocols: there the token

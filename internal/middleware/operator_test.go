@@ -29,7 +29,7 @@ func TestOperator(t *testing.T) {
 		{"s3cret", "localhost", "Basic s3cret", 401},
 	} {
 		passed := false
-		h := middleware.Operator(c.token)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed = true }))
+		h := middleware.Operator(func() string { return c.token })(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed = true }))
 		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 		r.Host = c.host
 		if c.authorization != "" {
@@ -54,7 +54,7 @@ func TestOperatorTokenOfAWebSocket(t *testing.T) {
 		"bearer.czNjcmU, bearer.czNjcmV0":           401, // one token, not a guess after another
 		"callback.events.v1, Bearer.czNjcmV0, none": 401,
 	} {
-		h := middleware.Operator("s3cret")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		h := middleware.Operator(func() string { return "s3cret" })(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		r := httptest.NewRequest(http.MethodGet, "/v1/events", nil)
 		r.Header.Set("Sec-WebSocket-Protocol", protocol)
 		w := httptest.NewRecorder()

@@ -4,8 +4,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,21 +14,17 @@ import (
 // TestCredentialsAreUnderstood: what signs here is verified by the service's own package.
 func TestCredentialsAreUnderstood(t *testing.T) {
 	const body = `{"object_ids":[1]}`
-	file := filepath.Join(t.TempDir(), "senders.yaml")
-	err := os.WriteFile(file, []byte(`
+	senders := auth.New(slog.New(slog.DiscardHandler))
+	err := senders.Load([]byte(`
 senders:
   - name: me
-    keys: ["`+auth.HashKey("k")+`"]
+    keys: ["` + auth.HashKey("k") + `"]
     signatures:
       - {scheme: standard-webhooks, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}
       - {scheme: github, secret: one}
       - {scheme: stripe, secret: two}
       - {scheme: hmac, secret: three, header: X-Mine}
-`), 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	senders, err := auth.Open(file, slog.New(slog.DiscardHandler))
+`))
 	if err != nil {
 		t.Fatal(err)
 	}

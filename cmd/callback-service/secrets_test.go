@@ -1,0 +1,141 @@
+package main
+
+import (
+	"crypto/tls"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/callback"
+	"callback-service/internal/store/storetest"
+)
+
+// writeSecret replaces the file in one step, as one should.
+func writeSecret(t *testing.T, file, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(file+".new", []byte(text), 0o600))
+	require.NoError(t, os.Rename(file+".new", file))
+}
+
+// TestSecretsFromFiles: a value @path is read from the file, and read again when that changes. A file
+// that is empty or gone changes nothing.
+func TestSecretsFromFiles(t *testing.T) {
+	dir := t.TempDir()
+	header, token := filepath.Join(dir, "header"), filepath.Join(dir, "token")
+	writeSecret(t, header, "Authorization: Bearer hunter-1\n")
+	writeSecret(t, token, "hunter-2\r\n")
+	source := newSource(t)
+	s := start(t, t.TempDir(), "--source-url="+source.URL, "--source-header=@"+header, "--web-debug-token=@"+token, "--object-ttl=1h")
+	sent := func(id int64) string {
+		s.done(s.mustPost(id))
+		source.mu.Lock()
+		defer source.mu.Unlock()
+		return source.header.Get("Authorization")
+	}
+	asked := func(token string) int {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.operator+"/metrics", nil)
+		require.NoError(t, err)
+		r.Header.Set("Authorization", "Bearer "+token)
+		response, err := client.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		return response.StatusCode
+	}
+	require.Equal(t, "Bearer hunter-1", sent(1))
+	require.Equal(t, http.StatusOK, asked("hunter-2"))
+	require.Equal(t, http.StatusUnauthorized, asked("@"+token))
+
+	writeSecret(t, header, "Authorization: Bearer hunter-3\n")
+	writeSecret(t, token, "hunter-4")
+	id := int64(1)
+	s.eventually("fetches carry the new header", func() bool { id++; return sent(id) == "Bearer hunter-3" })
+	s.eventually("the operator listener takes the new token", func() bool { return asked("hunter-4") == http.StatusOK })
+	require.Equal(t, http.StatusUnauthorized, asked("hunter-2"))
+
+	writeSecret(t, header, "hunter-5")
+	require.NoError(t, os.Remove(token))
+	for _, complaint := range []string{"--source-header: want", "--web-debug-token " + token + ": no such file"} {
+		s.eventually("the log says "+complaint, func() bool { return strings.Contains(s.log.String(), complaint) })
+	}
+	writeSecret(t, token, "\n")
+	s.eventually("the log says that it is empty", func() bool {
+		return strings.Contains(s.log.String(), "--web-debug-token @"+token+": the file is empty")
+	})
+	require.Equal(t, "Bearer hunter-3", sent(id+1))
+	require.Equal(t, http.StatusOK, asked("hunter-4"))
+	require.NoError(t, s.stop())
+	require.NotContains(t, s.log.String(), "hunter")
+}
+
+// TestBadSecretFiles: each is one line that names the flag and the file, and status 1.
+func TestBadSecretFiles(t *testing.T) {
+	dir := t.TempDir()
+	absent, empty, lines := filepath.Join(dir, "absent"), filepath.Join(dir, "empty"), filepath.Join(dir, "lines")
+	writeSecret(t, empty, "\n")
+	writeSecret(t, lines, "hunter\n2\n")
+	for _, flag := range []string{"--source-header", "--source-url", "--database-url", "--web-debug-token"} {
+		for _, file := range []string{absent, empty, lines} {
+			cmd := command(t, t.TempDir())
+			cmd.Args = append(cmd.Args, flag+"=@"+file)
+			text, err := cmd.CombinedOutput()
+			require.Error(t, err, flag)
+			require.Equal(t, 1, cmd.ProcessState.ExitCode())
+			require.Contains(t, string(text), flag)
+			require.Contains(t, string(text), file)
+			require.NotContains(t, string(text), "hunter")
+			require.Equal(t, 1, strings.Count(string(text), "\n"), "%s", text)
+		}
+	}
+}
+
+// TestDatabasePasswordFromAFile: once the file has the right password, the service works.
+func TestDatabasePasswordFromAFile(t *testing.T) {
+	right := storetest.Postgres(t)
+	u, err := url.Parse(right)
+	require.NoError(t, err)
+	u.User = url.UserPassword(u.User.Username(), "hunter-1")
+	file := filepath.Join(t.TempDir(), "database")
+	writeSecret(t, file, u.String()+"\n")
+	s := start(t, t.TempDir(), "--source-url="+newSource(t).URL, "--database-url=@"+file)
+	id := s.mustPost(1)
+	require.Contains(t, s.log.String(), "the database is not there yet")
+	writeSecret(t, file, right+"\n")
+	require.Equal(t, callback.Counts{Stored: 1}, s.done(id).Counts)
+	require.NoError(t, s.stop())
+	require.NotContains(t, s.log.String(), "hunter")
+}
+
+// TestSourceCertificate: the source asks for a certificate, and new fetches show it the one that the
+// files have now.
+func TestSourceCertificate(t *testing.T) {
+	server, own := newPair(t), newPair(t)
+	serials := make(chan int64, 100)
+	source := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		serials <- r.TLS.PeerCertificates[0].SerialNumber.Int64()
+		_, _ = io.WriteString(w, `{"id":`+path.Base(r.URL.Path)+`,"online":true}`)
+	}))
+	certificate, err := tls.LoadX509KeyPair(server.cert, server.key)
+	require.NoError(t, err)
+	source.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
+	source.StartTLS()
+	t.Cleanup(source.Close)
+	s := start(t, t.TempDir(), "--source-url="+source.URL, "--source-ca="+server.cert, "--source-cert="+own.cert, "--source-key="+own.key)
+	s.done(s.mustPost(1))
+	require.EqualValues(t, 1, <-serials)
+	own.write(2)
+	id := int64(1)
+	s.eventually("fetches show the new certificate", func() bool {
+		id++
+		s.done(s.mustPost(id))
+		return <-serials == 2
+	})
+	require.NoError(t, s.stop())
+}

@@ -98,6 +98,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	limit := middleware.NewRateLimit(middleware.SenderOrIP)
 	limit.Set(cfg.Web.Rate, cfg.Web.Burst)
+	if cfg.Web.DebugToken != "" {
+		api.OperatorHolds = func(r *http.Request) bool { return middleware.Bears(r, token()) }
+	}
 	api.Around = around(&cfg, log, metrics, api, limit, token)
 	api.Runtime = &runtime{
 		dispatcher: dispatcher, db: db, expirer: expirer, limit: limit, level: level, tracing: cfg.Trace.URL != "",
@@ -109,6 +112,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
+		api.SenderHolds = senders.Holds
 		api.Around.Public = append(api.Around.Public, middleware.Identify(senders, cfg.Web.MaxBody, api.Reject))
 	} else if !loopback(cfg.Web.Address) {
 		log.Warn("anybody who reaches the public listener may post and read; --auth-file says who may", "address", cfg.Web.Address)

@@ -74,6 +74,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	beside("task loop", s.api.Tasks.Run)
 	beside("watch of the database", func(ctx context.Context) error { return watchDatabase(ctx, s.db, migrated, s.metrics) })
 	beside("statistician", func(ctx context.Context) error { return publishStats(ctx, s.metrics, s.api.Events) })
+	beside("watch of credentials", func(ctx context.Context) error { return every(ctx, statsPeriod, s.api.Events.Recheck) })
 	work.Go(func() { fatal <- guarded("file reloader", working, s.files.Run) })
 	await(ctx, migrated)
 

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -44,9 +45,22 @@ type Sender struct {
 	Name  string
 	Admin bool // reads every sender's receipts, if it may read
 	allow rights
+	by    credential
 
 	// SignedID is the webhook-id that this request's signature covers; empty if it covers none.
 	SignedID string
+}
+
+// credential is what a sender was identified by. The zero credential is none.
+type credential struct {
+	sum    [sha256.Size]byte // of an API key, or of the secret of a signature
+	header string            // that carried the signature or the gateway's word
+	remote string            // the gateway's address
+}
+
+// covers reports whether s is the sender that other is, by the same credential, and may do as much.
+func (s Sender) covers(other Sender) bool {
+	return s.Name == other.Name && s.by == other.by && (s.Admin || !other.Admin) && other.allow&^s.allow == 0
 }
 
 // May reports whether the sender has right.
@@ -118,6 +132,25 @@ func (a *Authenticator) Identify(r *http.Request, body []byte) (Sender, error) {
 		}
 	}
 	return Sender{}, callback.Errorf(callback.Unauthenticated, "the request carries no credentials; this service takes %s", in.ways)
+}
+
+// Holds reports whether the credential that s was identified by is still in force, and s may still do
+// what it might then. It is for what lives longer than a request.
+func (a *Authenticator) Holds(s Sender) bool {
+	in, now := a.rules.Load(), a.now()
+	if key, ok := in.keys[s.by.sum]; ok && key.sender.covers(s) {
+		return true
+	}
+	for _, scheme := range in.schemes {
+		if slices.ContainsFunc(scheme.secrets, func(x secret) bool { return x.live(now) && x.sender.covers(s) }) {
+			return true
+		}
+	}
+	if in.gateway == nil {
+		return false
+	}
+	again, err := in.byGateway(s.by.remote, []string{s.Name})
+	return err == nil && again.covers(s)
 }
 
 // Signed reports whether it is a signature that decides who sent r, and so whether Identify needs the body.

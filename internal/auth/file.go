@@ -131,6 +131,7 @@ func (b *builder) addKey(text string, s Sender) error {
 	if other, twice := b.rules.keys[hash]; twice {
 		return fmt.Errorf("sender %q has the same key", other.sender.Name)
 	}
+	s.by = credential{sum: hash}
 	b.rules.keys[hash] = apiKey{hash: hash, sender: s}
 	return nil
 }
@@ -158,6 +159,7 @@ func (b *builder) addSignature(shape signatureShape, s Sender) error {
 		if b.schemes[id] == nil {
 			b.schemes[id] = schemeOf(shape.Scheme, header)
 		}
+		s.by = credential{sum: sha256.Sum256(key), header: b.schemes[id].header}
 		b.schemes[id].secrets = append(b.schemes[id].secrets, secret{key: key, until: until, sender: s})
 	}
 	return nil

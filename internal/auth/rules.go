@@ -103,10 +103,12 @@ func (in *rules) byGateway(remote string, values []string) (Sender, error) {
 	if complaint := badName(name); complaint != "" {
 		return Sender{}, callback.Errorf(callback.Unauthenticated, "%s %s", g.header, complaint)
 	}
-	if sender, ok := in.senders[name]; ok {
-		return sender, nil
+	sender, ok := in.senders[name]
+	if !ok {
+		sender = Sender{Name: strings.Clone(name), allow: everyRight} // a clone: it outlives the request's headers
 	}
-	return Sender{Name: strings.Clone(name), allow: everyRight}, nil // a clone: it outlives the request's headers
+	sender.by = credential{header: g.header, remote: remote}
+	return sender, nil
 }
 
 func (g *gateway) trusts(remote string) bool {

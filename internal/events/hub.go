@@ -22,6 +22,7 @@ const (
 const (
 	TooSlow = "too slow: over 1024 events behind; read faster, or ask for fewer types"
 	Closing = "the service is shutting down"
+	Revoked = "the credentials are no longer valid, or allow less; connect again with others"
 )
 
 // Filter says which events a watcher gets.
@@ -32,7 +33,11 @@ type Filter struct {
 	Everybody bool
 	// Operator watchers have places of their own.
 	Operator bool
+	// Holds reports whether the watcher's credentials are still valid; nil: there are none. It must not block.
+	Holds func() bool
 }
+
+func (f Filter) revoked() bool { return f.Holds != nil && !f.Holds() }
 
 func (f Filter) wants(e *Event) bool {
 	return (len(f.Types) == 0 || slices.Contains(f.Types, e.Type)) && (f.Everybody || !ofNobody[e.Type] && f.Sender == e.Sender)
@@ -102,10 +107,24 @@ func (h *Hub) Watch(f Filter) (*Watcher, error) {
 	if named && same >= maxOfOne || !f.Operator && senders >= maxOfAll-operators {
 		return nil, callback.Errorf(callback.Overloaded, "too many watch already: at most %d of one sender and %d in all; close one, or repeat later", maxOfOne, maxOfAll)
 	}
+	if f.revoked() { // since the request was let in; Recheck does not know of it yet
+		return nil, callback.Errorf(callback.Unauthenticated, "%s", Revoked)
+	}
 	w := &Watcher{hub: h, filter: f, events: make(chan *Event, backlog)}
 	h.watchers[w] = struct{}{}
 	h.count()
 	return w, nil
+}
+
+// Recheck ends the watchers whose credentials are no longer valid.
+func (h *Hub) Recheck() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for w := range h.watchers {
+		if w.filter.revoked() {
+			w.end(Revoked)
+		}
+	}
 }
 
 // Close ends every watcher, and waits until all of them have left, or for as long as limit.

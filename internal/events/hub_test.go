@@ -198,3 +198,32 @@ func BenchmarkPublish(b *testing.B) {
 		})
 	}
 }
+
+// TestRecheck: watchers whose credentials are no longer valid are ended, and told why; others stay.
+func TestRecheck(t *testing.T) {
+	h, _, slow := newHub()
+	valid := true
+	revoked := watch(t, h, Filter{Sender: "a", Holds: func() bool { return valid }})
+	other := watch(t, h, Filter{Sender: "a", Holds: func() bool { return true }})
+	anybody := watch(t, h, Filter{Sender: "a"})
+	h.Recheck()
+	require.Empty(t, revoked.Reason())
+	valid = false
+	h.Recheck()
+	h.Recheck()
+	h.Publish(CallbackDone, "a", callback.Receipt{})
+	require.Equal(t, Revoked, revoked.Reason())
+	require.Empty(t, got(revoked))
+	for _, w := range []*Watcher{other, anybody} {
+		require.Empty(t, w.Reason())
+		require.Equal(t, []string{"callback.done a"}, got(w))
+	}
+	require.Zero(t, *slow)
+	_, err := h.Watch(Filter{Sender: "a", Holds: func() bool { return valid }})
+	var e *callback.Error
+	require.ErrorAs(t, err, &e, "they were revoked after the request was let in")
+	require.Equal(t, callback.Unauthenticated, e.Code)
+	for _, w := range []*Watcher{revoked, other, anybody} {
+		w.Leave()
+	}
+}

@@ -28,12 +28,20 @@ const (
 // watch answers GET /v1/events on the public listener: a sender watches its own callbacks.
 func (a *API) watch(w http.ResponseWriter, r *http.Request) {
 	s := sender(r)
-	a.feed(w, r, events.Filter{Sender: s.Name, Everybody: s.Admin})
+	f := events.Filter{Sender: s.Name, Everybody: s.Admin}
+	if a.SenderHolds != nil {
+		f.Holds = func() bool { return a.SenderHolds(s) }
+	}
+	a.feed(w, r, f)
 }
 
 // watchAll answers it on the operator listener.
 func (a *API) watchAll(w http.ResponseWriter, r *http.Request) {
-	a.feed(w, r, events.Filter{Everybody: true, Operator: true})
+	f := events.Filter{Everybody: true, Operator: true}
+	if a.OperatorHolds != nil {
+		f.Holds = func() bool { return a.OperatorHolds(r) }
+	}
+	a.feed(w, r, f)
 }
 
 func (a *API) feed(w http.ResponseWriter, r *http.Request, f events.Filter) {

@@ -68,6 +68,10 @@ type API struct {
 
 	Around Around
 
+	// Whether the credentials that a live feed was opened with are still valid; nil: nobody asks for any.
+	SenderHolds   func(auth.Sender) bool
+	OperatorHolds func(*http.Request) bool
+
 	refused, failed telemetry.Occasionally
 
 	draining atomic.Bool

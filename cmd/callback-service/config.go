@@ -27,10 +27,11 @@ type config struct {
 		Address         string        `conf:"default:0.0.0.0:9090,help:public listener: callbacks and reads"`
 		Debug           string        `conf:"default:127.0.0.1:6060,help:operator listener: pprof and metrics and health; keep it on loopback or set --web-debug-token"`
 		DebugToken      string        `conf:"mask,help:bearer token of the operator listener or @ and the path of a file with it; required when that is not on loopback"`
+		DebugPlain      bool          `conf:"help:keep the operator listener without TLS when --web-tls-cert is set; only on loopback"`
 		ReadTimeout     time.Duration `conf:"default:5s,help:longest time for a request to arrive"`
 		WriteTimeout    time.Duration `conf:"default:10s,help:longest time from a request's header to the end of its answer; above 5s for an append may wait as long"`
 		ShutdownTimeout time.Duration `conf:"default:20s,help:longest time from SIGTERM to the exit"`
-		TLSCert         string        `conf:"flag:web-tls-cert,env:WEB_TLS_CERT,help:PEM file with the public listener's certificate and its chain; read again when it changes; empty: no TLS"`
+		TLSCert         string        `conf:"flag:web-tls-cert,env:WEB_TLS_CERT,help:PEM file with the certificate of both listeners and its chain; read again when it changes; empty: no TLS"`
 		TLSKey          string        `conf:"flag:web-tls-key,env:WEB_TLS_KEY,help:PEM file with its private key"`
 		MaxBody         int64         `conf:"default:1048576,help:bytes of a callback; above: 413"`
 		MaxIDs          int           `conf:"flag:web-max-ids,env:WEB_MAX_IDS,default:1000,help:ids in a callback; above: 422"`
@@ -171,6 +172,9 @@ func (c *config) validateWeb() error {
 	if !(c.Trace.Rate >= 0) {
 		return fmt.Errorf("--trace-rate %v: want traces a second, or 0 for no ceiling", c.Trace.Rate)
 	}
+	if c.Web.DebugPlain && !loopback(c.Web.Debug) {
+		return fmt.Errorf("--web-debug-plain: --web-debug %s is not on loopback, and its token would travel in clear", c.Web.Debug)
+	}
 	if c.Web.DebugToken == "" && !loopback(c.Web.Debug) {
 		return fmt.Errorf("--web-debug %s is not on loopback: set --web-debug-token, or listen on 127.0.0.1", c.Web.Debug)
 	}
@@ -195,6 +199,10 @@ func (c *config) dispatch() dispatch.Options {
 
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
+	return err == nil && loopbackHost(host)
+}
+
+func loopbackHost(host string) bool {
 	ip := net.ParseIP(host)
-	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

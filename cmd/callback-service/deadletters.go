@@ -35,7 +35,7 @@ type deadLetterFlags struct {
 	limit                        int
 	rate                         float64
 	dryRun, all, json            bool
-	address, token               string
+	address, token, ca           string
 }
 
 func deadLetters(ctx context.Context, args []string, out io.Writer) error {
@@ -50,7 +50,8 @@ func deadLetters(ctx context.Context, args []string, out io.Writer) error {
 	set.BoolVar(&f.dryRun, "dry-run", false, "redrive, drop: only count")
 	set.BoolVar(&f.all, "all", false, "drop: without a filter")
 	set.BoolVar(&f.json, "json", false, "print the service's JSON")
-	set.StringVar(&f.address, "address", cmp.Or(os.Getenv("CALLBACK_WEB_DEBUG"), "127.0.0.1:6060"), "the operator listener")
+	set.StringVar(&f.address, "address", cmp.Or(os.Getenv("CALLBACK_WEB_DEBUG"), "127.0.0.1:6060"), addressHelp)
+	set.StringVar(&f.ca, "ca", "", caHelp)
 	set.StringVar(&f.token, "token", "", "its token, or @ and the path of a file with it; CALLBACK_WEB_DEBUG_TOKEN by default, which other users of the machine do not see")
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		if err := set.Parse(args); err != nil {
@@ -149,9 +150,10 @@ func printed(out io.Writer, answer []byte, err error) error {
 
 // ask returns the body of a 200; any other answer is an error with what the service says of it.
 func (f *deadLetterFlags) ask(ctx context.Context, method, path string, body []byte) ([]byte, error) {
-	base := strings.TrimSuffix(f.address, "/")
-	if !strings.Contains(base, "://") {
-		base = "http://" + base
+	base := operatorURL(f.address)
+	client, err := operatorClient(base, f.ca)
+	if err != nil {
+		return nil, err
 	}
 	r, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
@@ -163,7 +165,7 @@ func (f *deadLetterFlags) ask(ctx context.Context, method, path string, body []b
 	if f.token != "" {
 		r.Header.Set("Authorization", "Bearer "+f.token)
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := client.Do(r)
 	if err != nil {
 		return nil, err
 	}

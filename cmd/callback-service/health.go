@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 )
 
@@ -16,18 +15,24 @@ Asks whether the service is ready: exit status 0, or 1 and why not. It is for he
 // health is a client of /readyz.
 func health(ctx context.Context, args []string, out io.Writer) error {
 	set := flagSet("health", healthAbout, out)
-	address := set.String("address", "http://127.0.0.1:6060", "the operator listener, or the public one")
+	address := set.String("address", "127.0.0.1:6060", addressHelp+". The public listener answers as well")
+	ca := set.String("ca", "", caHelp)
 	path := set.String("path", "/readyz", "what is asked for")
 	if err := set.Parse(args); err != nil {
 		return err
 	}
+	base := operatorURL(*address)
+	client, err := operatorClient(base, *ca)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(*address, "/")+*path, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+*path, nil)
 	if err != nil {
 		return fmt.Errorf("--address: %w", err)
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := client.Do(r)
 	if err != nil {
 		return err
 	}

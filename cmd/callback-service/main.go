@@ -106,7 +106,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		dispatcher: dispatcher, db: db, expirer: expirer, limit: limit, level: level, tracing: cfg.Trace.URL != "",
 		validate: options, burst: cfg.Web.Burst, rate: cfg.Web.Rate, sampled: cfg.Trace.Probability, objectTTL: cfg.Object.TTL,
 	}
-	s := stages{in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, metrics: metrics, tls: listenerConfig, files: files}
+	s := stages{
+		in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, metrics: metrics, tls: listenerConfig, files: files,
+	}
 	if cfg.Auth.File != "" {
 		senders, err := openAuth(&cfg, files, log)
 		if err != nil {
@@ -130,7 +132,9 @@ func newLogger(cfg *config, level *slog.LevelVar, out io.Writer) (*slog.Logger, 
 }
 
 // around is the middleware of both listeners, but for who is the sender.
-func around(cfg *config, log *slog.Logger, m *telemetry.Metrics, api *handlers.API, limit *middleware.RateLimit, token func() string) handlers.Around {
+func around(
+	cfg *config, log *slog.Logger, m *telemetry.Metrics, api *handlers.API, limit *middleware.RateLimit, token func() string,
+) handlers.Around {
 	return handlers.Around{
 		All: []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, m.Panics)},
 		Public: []func(http.Handler) http.Handler{

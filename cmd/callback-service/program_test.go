@@ -39,7 +39,7 @@ func TestHelpAndVersion(t *testing.T) {
 	status, out, _ := outcome(t, t.TempDir(), "--help")
 	require.Zero(t, status)
 	for _, flag := range []string{
-		"--web-address", "--web-debug", "--web-debug-token", "--web-read-timeout", "--web-write-timeout", "--web-shutdown-timeout", "--web-max-body",
+		"--web-address", "--web-debug", "--web-debug-token", "--web-debug-plain", "--web-read-timeout", "--web-write-timeout", "--web-shutdown-timeout", "--web-max-body",
 		"--web-max-ids", "--web-max-in-flight", "--web-rate", "--web-burst", "--web-tls-cert", "--web-tls-key",
 		"--source-url", "--source-timeout", "--source-max-body", "--source-header", "--source-ca", "--source-cert", "--source-key",
 		"--inbox-url", "--inbox-max-bytes", "--inbox-dedupe", "--inbox-dedupe-max", "--auth-file", "--pool-workers", "--pool-window", "--pool-max-attempts", "--database-url", "--receipt-ttl",
@@ -66,6 +66,7 @@ func TestBadStart(t *testing.T) {
 		{"--web-address=" + busy.Addr().String(), "--web-address"},
 		{"--web-debug=" + busy.Addr().String(), "--web-debug"},
 		{"--web-debug=0.0.0.0:0", "--web-debug-token"},
+		{"--web-debug=0.0.0.0:0 --web-debug-token=t --web-debug-plain", "--web-debug-plain"},
 		{"--web-max-ids=0", "--web-max-ids"},
 		{"--web-read-timeout=-1s", "--web-read-timeout"},
 		{"--web-rate=-1", "--web-rate"},
@@ -95,7 +96,7 @@ func TestBadStart(t *testing.T) {
 		{"--log-level=loud", "--log-level"},
 		{"--log-format=xml", "--log-format"},
 	} {
-		status, _, stderr := outcome(t, t.TempDir(), c.flag)
+		status, _, stderr := outcome(t, t.TempDir(), strings.Fields(c.flag)...)
 		require.Equal(t, 1, status, c.flag)
 		require.Contains(t, stderr, c.names, c.flag)
 		require.Equal(t, 1, strings.Count(stderr, "\n"), "%s: %s", c.flag, stderr)

@@ -89,7 +89,8 @@ func openSource(cfg *config, files *reload.Files, log *slog.Logger) (client *sou
 		return nil, err
 	}
 	if cfg.Source.Cert != "" {
-		cert, key := reload.File{Flag: "--source-cert", Path: cfg.Source.Cert}, reload.File{Flag: "--source-key", Path: cfg.Source.Key}
+		cert := reload.File{Flag: "--source-cert", Path: cfg.Source.Cert}
+		key := reload.File{Flag: "--source-key", Path: cfg.Source.Key}
 		err = watchPair(files, log, cert, key, func(c *tls.Certificate) error {
 			return change(func(o *source.Options) { o.Certificate = c })
 		})

@@ -27,6 +27,9 @@ const (
 	databaseWait = 3 * time.Second
 	// farewell is how long those who watch have to leave.
 	farewell = time.Second
+
+	idleTimeout = 2 * time.Minute // of a connection between two requests
+	maxHeader   = 64 << 10
 )
 
 // stages are what serve starts and stops.
@@ -38,14 +41,22 @@ type stages struct {
 	api        *handlers.API
 	metrics    *telemetry.Metrics
 	files      *reload.Files
-	tls        *tls.Config // of the public listener; nil: no TLS
+	tls        *tls.Config // of both listeners; nil: no TLS
 }
 
 // serve runs the stages until ctx ends, or until one of the goroutines dies that there is only one of: then it returns that error, and the
 // process ends with it, which loses nothing that was acknowledged.
 func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	fatal := make(chan error, 8) // one for each goroutine that reports
-	operator, err := listen("--web-debug", cfg.Web.Debug, &http.Server{Handler: s.api.Operator(), ReadHeaderTimeout: cfg.Web.ReadTimeout}, log)
+	operatorTLS := s.tls.Clone() // a server changes its configuration
+	if cfg.Web.DebugPlain {
+		operatorTLS = nil
+	}
+	operator, err := listen("--web-debug", cfg.Web.Debug, &http.Server{
+		// No WriteTimeout: profiles and redrives take as long as they are asked to.
+		Handler: s.api.Operator(), ReadTimeout: cfg.Web.ReadTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, TLSConfig: operatorTLS,
+	}, log)
 	if err != nil {
 		return err
 	}
@@ -74,13 +85,15 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	beside("task loop", s.api.Tasks.Run)
 	beside("watch of the database", func(ctx context.Context) error { return watchDatabase(ctx, s.db, migrated, s.metrics) })
 	beside("statistician", func(ctx context.Context) error { return publishStats(ctx, s.metrics, s.api.Events) })
-	beside("watch of credentials", func(ctx context.Context) error { return every(ctx, statsPeriod, s.api.Events.Recheck) })
+	beside("watch of credentials", func(ctx context.Context) error {
+		return every(ctx, statsPeriod, s.api.Events.Recheck)
+	})
 	work.Go(func() { fatal <- guarded("file reloader", working, s.files.Run) })
 	await(ctx, migrated)
 
 	public, err := listen("--web-address", cfg.Web.Address, &http.Server{
 		Handler: s.api.Public(), ReadTimeout: cfg.Web.ReadTimeout, WriteTimeout: cfg.Web.WriteTimeout,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, TLSConfig: s.tls,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, TLSConfig: s.tls,
 	}, log)
 	if err != nil {
 		stopWorking()

@@ -31,7 +31,8 @@ func listenerTLS(cfg *config, files *reload.Files, log *slog.Logger) (*tls.Confi
 		return nil, nil
 	}
 	var current atomic.Pointer[tls.Certificate]
-	cert, key := reload.File{Flag: "--web-tls-cert", Path: cfg.Web.TLSCert}, reload.File{Flag: "--web-tls-key", Path: cfg.Web.TLSKey}
+	cert := reload.File{Flag: "--web-tls-cert", Path: cfg.Web.TLSCert}
+	key := reload.File{Flag: "--web-tls-key", Path: cfg.Web.TLSKey}
 	err := watchPair(files, log, cert, key, func(c *tls.Certificate) error {
 		current.Store(c)
 		return nil

@@ -101,7 +101,7 @@ func TestTLS(t *testing.T) {
 	_, err = p.dial(address, &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
 	require.ErrorContains(t, err, "protocol version")
 	require.Equal(t, http.StatusBadRequest, get(s.public+"/livez", nil), "plain HTTP is told so")
-	require.Equal(t, http.StatusOK, get(s.operator+"/livez", nil), "the operator listener stays as it is")
+	require.Equal(t, http.StatusBadRequest, get(s.operator+"/livez", nil), "also on the operator listener")
 
 	old, err := p.dial(address, &tls.Config{})
 	require.NoError(t, err)
@@ -119,7 +119,10 @@ func TestTLS(t *testing.T) {
 	}
 	alive()
 	p.write(2)
-	s.eventually("new connections get the new certificate", func() bool { return p.serial(address) == 2 })
+	operator := strings.TrimPrefix(s.operator, "http://")
+	for _, address := range []string{address, operator} {
+		s.eventually("new connections get the new certificate", func() bool { return p.serial(address) == 2 })
+	}
 	alive()
 	require.NoError(t, s.stop())
 }

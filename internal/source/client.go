@@ -59,7 +59,7 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	if o.Certificate != nil && base.Scheme != "https" {
-		return nil, errors.New("--source-cert: --source-url does not begin with https://, so that nobody asks for the certificate")
+		return nil, errors.New("--source-cert: --source-url does not begin with https://, so that nobody asks for it")
 	}
 	roots, err := readRoots(o.CAFile)
 	if err != nil {
@@ -89,13 +89,16 @@ func (c *Client) Renew(o Options) error {
 		return err
 	}
 	if *base != *c.base {
-		return errors.New("--source-url: only its user and password may change while the service runs; restart it for the rest")
+		return errors.New("--source-url: only its user and password may change while the service runs; " +
+			"restart it for the rest")
 	}
 	if err := addHeader(header, o.Header); err != nil {
 		return err
 	}
 	fresh := &access{
-		template:    &http.Request{Method: http.MethodGet, Host: base.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1},
+		template: &http.Request{
+			Method: http.MethodGet, Host: base.Host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		},
 		certificate: o.Certificate,
 	}
 	old := c.access.Load()

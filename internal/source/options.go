@@ -40,7 +40,9 @@ func newTransport(o Options, roots *x509.CertPool, proxy func(*http.Request) (*u
 	if o.Certificate != nil {
 		// Not by Certificates: that shows none when the source names other authorities than the
 		// certificate's, and the source's refusal then does not say what is wrong.
-		client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return o.Certificate, nil }
+		client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return o.Certificate, nil
+		}
 	}
 	return &http.Transport{
 		Proxy:                  proxy,

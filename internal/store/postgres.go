@@ -128,7 +128,8 @@ func (s *Store) SetURL(dsn string) error {
 	if dsn == s.url {
 		return nil
 	}
-	fixed := errors.New("--database-url: only the user and password of PostgreSQL may change while the service runs; restart it for the rest")
+	fixed := errors.New("--database-url: only the user and password of PostgreSQL may change while the service runs; " +
+		"restart it for the rest")
 	if s.embedded {
 		return fixed
 	}

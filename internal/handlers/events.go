@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/url"
@@ -61,9 +62,9 @@ func (a *API) feed(w http.ResponseWriter, r *http.Request, f events.Filter) {
 		return
 	}
 	defer watcher.Leave()
-	// The origin was checked, and refused with a problem.
+	// upgradable has checked the origin, and whatever else Accept would refuse in plain text.
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, Subprotocols: []string{eventProtocol}})
-	if err != nil { // and it has said so to the client
+	if err != nil { // the connection broke
 		return
 	}
 	defer func() { _ = conn.CloseNow() }() // after a panic; else it is closed by then
@@ -78,14 +79,23 @@ func (a *API) feed(w http.ResponseWriter, r *http.Request, f events.Filter) {
 	beside.Wait()
 }
 
-var errTalks = errors.New("nothing is to be said here")
+var (
+	errTalks    = errors.New("nothing is to be said here")
+	errProtocol = errors.New("that is not the WebSocket protocol (RFC 6455)")
+)
 
-// listen waits for the end of the connection. It answers pings meanwhile.
+// listen waits for the end of the connection. It answers pings meanwhile. Any end but a close frame
+// is errProtocol: the library leaves it to its caller to close a connection for an unmasked frame,
+// and when the connection broke nobody reads what we close it with.
 func listen(ctx context.Context, conn *websocket.Conn) error {
-	if _, _, err := conn.Reader(ctx); err != nil {
+	switch _, _, err := conn.Reader(ctx); {
+	case err == nil:
+		return errTalks
+	case websocket.CloseStatus(err) == -1:
+		return errProtocol
+	default:
 		return err
 	}
-	return errTalks
 }
 
 // ping asks the client now and then whether it is still there, until it is not, or ctx ends.
@@ -116,8 +126,11 @@ func send(ctx context.Context, conn *websocket.Conn, watcher *events.Watcher) (w
 				return websocket.StatusNormalClosure, "" // nobody reads it
 			}
 		case <-ctx.Done():
-			if errors.Is(context.Cause(ctx), errTalks) {
-				return websocket.StatusPolicyViolation, errTalks.Error()
+			switch cause := context.Cause(ctx); {
+			case errors.Is(cause, errTalks):
+				return websocket.StatusPolicyViolation, cause.Error()
+			case errors.Is(cause, errProtocol):
+				return websocket.StatusProtocolError, cause.Error()
 			}
 			return websocket.StatusNormalClosure, "" // nobody reads it
 		}
@@ -157,19 +170,29 @@ func eventTypes(values url.Values) (types []events.Type, err error) {
 	return types, nil
 }
 
-// upgradable says what is wrong with a request that is no opening of a WebSocket (RFC 6455, 4.2.1), or one from another site's page.
+// upgradable says what is wrong with a request that is no opening of a WebSocket (RFC 6455, 4.2.1),
+// or one from another site's page. Its answers carry no Upgrade header, which HTTP/2 forbids.
 func upgradable(w http.ResponseWriter, r *http.Request) error {
-	switch h := r.Header; {
-	case !has(h, "Connection", "upgrade") || !has(h, "Upgrade", "websocket") || h.Get("Sec-WebSocket-Key") == "":
-		w.Header().Set("Upgrade", "websocket")
+	h := r.Header
+	keys := h.Values("Sec-WebSocket-Key")
+	switch {
+	case r.Method != http.MethodGet || r.Proto != "HTTP/1.1",
+		!has(h, "Connection", "upgrade") || !has(h, "Upgrade", "websocket"):
 		return callback.Errorf(callback.InvalidParameter, "this is a WebSocket: connect with a client for that, over HTTP/1.1")
 	case h.Get("Sec-WebSocket-Version") != "13":
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		return callback.Errorf(callback.InvalidParameter, "Sec-WebSocket-Version: want 13")
+	case len(keys) != 1 || !isNonce(keys[0]):
+		return callback.Errorf(callback.InvalidParameter, "Sec-WebSocket-Key: want 16 bytes in base64, once")
 	case !web.SameSite(r):
 		return callback.Errorf(callback.Forbidden, "the request comes from a page of another site")
 	}
 	return nil
+}
+
+func isNonce(key string) bool {
+	nonce, err := base64.StdEncoding.DecodeString(strings.TrimSpace(key))
+	return err == nil && len(nonce) == 16
 }
 
 // has looks for a token in a header that is a list of them.

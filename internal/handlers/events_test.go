@@ -1,9 +1,13 @@
 package handlers_test
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -180,7 +184,10 @@ func TestBadEventRequests(t *testing.T) {
 	require.Contains(t, s.problem(s.get("/v1/events"), http.StatusBadRequest, callback.InvalidParameter), "WebSocket")
 	require.Contains(t, s.problem(s.get("/v1/events?type=stats,objects"), http.StatusBadRequest, callback.InvalidParameter), `"objects"`)
 	require.Contains(t, s.problem(s.upgrade("Sec-WebSocket-Version", "12"), http.StatusBadRequest, callback.InvalidParameter), "13")
-	require.Contains(t, s.problem(s.upgrade("Sec-WebSocket-Key", ""), http.StatusBadRequest, callback.InvalidParameter), "WebSocket")
+	for _, key := range []string{"", "x", "dGhlIHNhbXBsZQ=="} {
+		refused := s.upgrade("Sec-WebSocket-Key", key)
+		require.Contains(t, s.problem(refused, http.StatusBadRequest, callback.InvalidParameter), "Sec-WebSocket-Key")
+	}
 	s.problem(s.upgrade("Origin", "https://elsewhere.example"), http.StatusForbidden, callback.Forbidden)
 	s.problem(s.upgrade("Sec-Fetch-Site", "cross-site"), http.StatusForbidden, callback.Forbidden)
 	for range 8 {
@@ -190,6 +197,69 @@ func TestBadEventRequests(t *testing.T) {
 		"Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 	s.problem(response, http.StatusServiceUnavailable, callback.Overloaded)
 	require.NotEmpty(t, response.Header.Get("Retry-After"))
+}
+
+// opening is what opens the live feed, with more headers.
+func opening(version string, more ...string) string {
+	return strings.Join(append([]string{
+		"GET /v1/events " + version, "Host: x", "Connection: Upgrade", "Upgrade: websocket",
+		"Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+	}, more...), "\r\n") + "\r\n\r\n"
+}
+
+// raw writes to a connection of its own, and returns it with the answer, for what no client of HTTP
+// sends.
+func (s *service) raw(request string) (net.Conn, *bufio.Reader, *http.Response) {
+	s.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.public, "http://"))
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(s.t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = io.WriteString(conn, request)
+	require.NoError(s.t, err)
+	from := bufio.NewReader(conn)
+	response, err := http.ReadResponse(from, nil)
+	require.NoError(s.t, err)
+	return conn, from, response
+}
+
+// TestOpeningsThatFail: whatever is wrong with the opening is told as all else is, and not in plain
+// text.
+func TestOpeningsThatFail(t *testing.T) {
+	s := newService(t)
+	for name, request := range map[string]string{
+		"two keys": opening("HTTP/1.1", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
+		"HTTP/1.0": opening("HTTP/1.0"),
+		"HEAD":     strings.Replace(opening("HTTP/1.1", "Connection: close"), "GET", "HEAD", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, response := s.raw(request)
+			defer response.Body.Close()
+			require.Equal(t, http.StatusBadRequest, response.StatusCode)
+			require.Equal(t, "application/problem+json", response.Header.Get("Content-Type"))
+			require.NotContains(t, response.Header, "Upgrade")
+		})
+	}
+}
+
+// TestUnmaskedFrame: a client must mask what it sends (RFC 6455, 5.1).
+func TestUnmaskedFrame(t *testing.T) {
+	s := newService(t)
+	for name, frame := range map[string]string{
+		"text": "\x81\x05hello", "ping": "\x89\x00", "close": "\x88\x02\x03\xe8",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, from, response := s.raw(opening("HTTP/1.1"))
+			require.Equal(t, http.StatusSwitchingProtocols, response.StatusCode)
+			_, err := io.WriteString(conn, frame)
+			require.NoError(t, err)
+			var head [4]byte
+			_, err = io.ReadFull(from, head[:])
+			require.NoError(t, err)
+			require.EqualValues(t, 0x88, head[0], "a close frame")
+			require.EqualValues(t, websocket.StatusProtocolError, binary.BigEndian.Uint16(head[2:]))
+		})
+	}
 }
 
 // metric reads one series of the operator's /metrics.

@@ -173,9 +173,15 @@ func (a *API) router(guards []func(http.Handler) http.Handler) chi.Router {
 	return r
 }
 
-// allowed asks the routes which methods a path takes.
+// allowed asks the routes which methods a path takes. GetHead answers HEAD wherever there is a GET.
 func allowed(r chi.Router, path string) []string {
-	return slices.DeleteFunc([]string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}, func(method string) bool {
+	methods := []string{
+		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+	}
+	return slices.DeleteFunc(methods, func(method string) bool {
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
 		return !r.Match(chi.NewRouteContext(), method, path)
 	})
 }

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,10 +17,15 @@ func TestRoutes(t *testing.T) {
 	s.problem(s.get("/v1/nothing"), http.StatusNotFound, callback.NotFound)
 	s.problem(s.get("/debug/pprof/"), http.StatusNotFound, callback.NotFound)
 	s.problem(s.get("/metrics"), http.StatusNotFound, callback.NotFound)
-	for path, allow := range map[string]string{"/callback": "POST", "/v1/callbacks": "GET, POST", "/v1/objects": "GET", "/v1/objects/1": "GET", "/": "GET"} {
+	for path, allow := range map[string]string{
+		"/": "GET, HEAD", "/callback": "POST", "/v1/callbacks": "GET, HEAD, POST",
+		"/v1/objects": "GET, HEAD", "/v1/objects/1": "GET, HEAD",
+	} {
 		r := s.do(http.MethodDelete, s.public+path, "")
 		s.problem(r, http.StatusMethodNotAllowed, callback.MethodNotAllowed)
 		require.Equal(t, allow, r.Header.Get("Allow"), path)
+		head := s.do(http.MethodHead, s.public+path, "").StatusCode
+		require.Equal(t, strings.Contains(allow, "HEAD"), head != http.StatusMethodNotAllowed, path)
 	}
 	require.Equal(t, http.StatusOK, s.do(http.MethodHead, s.public+"/livez", "").StatusCode)
 	r := s.get("/")

@@ -136,7 +136,9 @@ func around(
 	cfg *config, log *slog.Logger, m *telemetry.Metrics, api *handlers.API, limit *middleware.RateLimit, token func() string,
 ) handlers.Around {
 	return handlers.Around{
-		All: []func(http.Handler) http.Handler{middleware.RequestID, telemetry.Middleware, middleware.Recover(log, m.Panics)},
+		All: []func(http.Handler) http.Handler{
+			middleware.Framing, middleware.RequestID, telemetry.Middleware, middleware.Recover(log, m.Panics),
+		},
 		Public: []func(http.Handler) http.Handler{
 			middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject), middleware.SameOrigin(api.Reject),
 		},

@@ -197,6 +197,7 @@ func listen(flag, address string, s *http.Server, log *slog.Logger) (*server, er
 		return nil, fmt.Errorf("%s %s: %w", flag, address, err)
 	}
 	s.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // what clients do to their connections
+	s.DisableGeneralOptionsHandler = true                          // it would answer OPTIONS * without the middleware
 	return &server{Server: s, listener: l, address: l.Addr().String()}, nil
 }
 

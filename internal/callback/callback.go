@@ -28,7 +28,7 @@ type Callback struct {
 	Done Counts
 	// Received is when the request was accepted, to the microsecond.
 	Received time.Time
-	// Trace is the W3C traceparent of the request's span, or empty.
+	// Trace is the request's trace context as telemetry.Propagated wrote it down, or empty.
 	Trace string
 }
 

@@ -117,10 +117,10 @@ func (d *Dispatcher) fill(l *lane, room func() bool, now time.Time) {
 func (d *Dispatcher) start(e *entry) {
 	e.started, e.deferred = true, e.cb
 	e.deferred.Objects, e.deferred.Attempts = nil, nil
-	_, e.span = telemetry.Continue(context.Background(), e.cb.Trace, "dispatch", telemetry.Internal)
+	ctx, span := telemetry.Continue(context.Background(), e.cb.Trace, "dispatch", telemetry.Internal)
+	e.span, e.trace = span, telemetry.Propagated(ctx)
 	e.span.Set("callback_id", e.cb.ID)
 	e.span.Count("objects", e.cb.Total())
-	e.trace = e.span.Traceparent()
 	d.mu.Lock()
 	d.active[e.cb.ID] = e
 	d.mu.Unlock()

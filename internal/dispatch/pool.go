@@ -87,14 +87,18 @@ func (d *Dispatcher) fetch(ctx context.Context, t *task) (r result) {
 	return r
 }
 
-// traceOf is the first trace among the callbacks that anybody watches.
-func traceOf(pairs []pair) string {
+// traceOf is the trace that a fetch belongs to: the first that is sampled among the callbacks', or
+// else the first.
+func traceOf(pairs []pair) (trace string) {
 	for _, p := range pairs {
-		if p.of.trace != "" {
+		if telemetry.Sampled(p.of.trace) {
 			return p.of.trace
 		}
+		if trace == "" {
+			trace = p.of.trace
+		}
 	}
-	return ""
+	return trace
 }
 
 // settle takes a result in: an outcome for all whom the fetch served, or another try.

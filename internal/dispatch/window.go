@@ -19,7 +19,7 @@ type entry struct {
 	// what was postponed goes back to the inbox.
 	deferring bool
 	span      telemetry.Span // "dispatch"; ends with the entry
-	trace     string         // the span's traceparent
+	trace     string         // what goes on from it, for telemetry.Continue; empty: nothing
 
 	settled   int             // ids of cb.Objects with a committed outcome
 	committed callback.Counts // all committed outcomes; changed under Dispatcher.mu

@@ -299,7 +299,7 @@ func (b *batch) commit() {
 // spans starts a span for each sampled callback of the batch.
 func (b *batch) spans(ctx context.Context) (spans []telemetry.Span) {
 	for _, e := range b.entries {
-		if e.trace != "" {
+		if e.span.Sampled() {
 			_, s := telemetry.Continue(ctx, e.trace, "save", telemetry.Internal)
 			s.Set("callback_id", e.cb.ID)
 			s.Count("batch_objects", len(b.write.Objects))

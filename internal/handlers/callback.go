@@ -37,7 +37,7 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 	c := callback.Callback{
 		ID: callback.NewID(received), Tag: posted.Tag, Objects: posted.Objects,
 		Sender: sender(r).Name, Received: received.UTC().Truncate(time.Microsecond),
-		Trace: telemetry.Current(r.Context()).Traceparent(),
+		Trace: telemetry.Propagated(r.Context()),
 	}
 	ctx, span := telemetry.StartSpan(r.Context(), "inbox append")
 	first, err := a.append(context.WithoutCancel(ctx), &c, key) // see reading; the inbox has a time limit of its own

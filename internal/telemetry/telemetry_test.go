@@ -3,7 +3,6 @@ package telemetry
 import (
 	"bytes"
 	"context"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,7 +15,6 @@ import (
 	"github.com/openzipkin/zipkin-go/reporter"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
-	"go.opencensus.io/trace"
 )
 
 // TestEverySeriesExistsFromTheStart: an alert on a series that appears with its first increase misses that increase.
@@ -62,58 +60,9 @@ func TestSlowCollectorDropsSpans(t *testing.T) {
 	q.Send(model.SpanModel{}) // a span that ends late is no panic
 }
 
-// TestContinue: a span that was written down goes on in another place, and one that was not sampled does not.
-func TestContinue(t *testing.T) {
-	trace.ApplyConfig(trace.Config{DefaultSampler: trace.AlwaysSample()})
-	t.Cleanup(func() { trace.ApplyConfig(trace.Config{DefaultSampler: trace.NeverSample()}) })
-	_, span := StartSpan(context.Background(), "first")
-	parent := span.Traceparent()
-	require.NotEmpty(t, parent)
-	_, next := Continue(context.Background(), parent, "second", Client)
-	require.Equal(t, span.s.SpanContext().TraceID, next.s.SpanContext().TraceID)
-	require.NotEqual(t, span.s.SpanContext().SpanID, next.s.SpanContext().SpanID)
-
-	for _, none := range []string{"", "nonsense", strings.TrimSuffix(parent, "01") + "00"} {
-		ctx, s := Continue(context.Background(), none, "none", Internal)
-		require.False(t, s.Sampled())
-		s.Set("a", "b")
-		s.Fail(io.EOF)
-		s.End()
-		require.False(t, Current(ctx).Sampled())
-	}
-}
-
-// TestRemoteParents: whatever way a sender writes its span down, it is ours' parent.
-func TestRemoteParents(t *testing.T) {
-	const id, span = "463ac35c9f6413ad48485a3953bb6124", "00f067aa0ba902b7"
-	for name, header := range map[string]http.Header{
-		"B3, single":      {"B3": {id + "-" + span + "-1"}},
-		"B3, single, d":   {"B3": {id + "-" + span + "-d"}},
-		"B3, several":     {"X-B3-Traceid": {id}, "X-B3-Spanid": {span}, "X-B3-Sampled": {"1"}},
-		"W3C":             {"Traceparent": {"00-" + id + "-" + span + "-01"}},
-		"W3C, B3 garbage": {"Traceparent": {"00-" + id + "-" + span + "-01"}, "B3": {"garbage"}},
-	} {
-		c, ok := remote(&http.Request{Header: header})
-		require.True(t, ok, name)
-		require.Equal(t, id, c.TraceID.String(), name)
-		require.Equal(t, span, c.SpanID.String(), name)
-		require.True(t, c.IsSampled(), name)
-	}
-	c, ok := remote(&http.Request{Header: http.Header{"B3": {id + "-" + span + "-0"}}})
-	require.True(t, ok)
-	require.False(t, c.IsSampled())
-	trace.ApplyConfig(trace.Config{DefaultSampler: trace.AlwaysSample()})
-	t.Cleanup(func() { trace.ApplyConfig(trace.Config{DefaultSampler: trace.NeverSample()}) })
-	_, s := startServer(&http.Request{Header: http.Header{"B3": {"0"}}})
-	require.False(t, s.SpanContext().IsSampled())
-}
-
 // TestCeilingOfTraces bounds what traces cost, also when senders decide for all of theirs.
 func TestCeilingOfTraces(t *testing.T) {
-	stop, err := StartTracing(TraceOptions{URL: "http://127.0.0.1:1", Probability: 1, Ceiling: 5, Timeout: time.Second, Logger: slog.New(slog.DiscardHandler), Dropped: NewMetrics(nil, nil).SpansDropped})
-	require.NoError(t, err)
-	defer stop()
-	t.Cleanup(func() { trace.ApplyConfig(trace.Config{DefaultSampler: trace.NeverSample()}) })
+	export(t, 1, 5)
 	sampled := 0
 	for range 1000 {
 		if _, s := StartSpan(context.Background(), "x"); s.Sampled() {

@@ -4,14 +4,9 @@ package telemetry
 
 import (
 	"context"
-	"encoding/binary"
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/openzipkin/zipkin-go/model"
-	zipkinb3 "github.com/openzipkin/zipkin-go/propagation/b3"
-	"go.opencensus.io/plugin/ochttp/propagation/b3"
-	"go.opencensus.io/plugin/ochttp/propagation/tracecontext"
 	"go.opencensus.io/trace"
 )
 
@@ -42,18 +37,20 @@ func (s Span) TraceID() string {
 	return s.s.SpanContext().TraceID.String()
 }
 
-// Continue starts a span under a parent that was written down as Traceparent. When the trace was not sampled, or parent is not a
-// traceparent, it starts nothing.
+// Continue starts a span under a parent that Propagated wrote down. Of a trace that is not sampled,
+// and while no spans are exported, it starts none: what is propagated is passed on as it is. A
+// parent that says nothing does nothing.
 func Continue(ctx context.Context, parent, name string, kind Kind) (context.Context, Span) {
-	if parent == "" {
+	c, ok := parseContext(parent)
+	if !ok {
 		return ctx, Span{}
 	}
-	sc, ok := new(tracecontext.HTTPFormat).SpanContextFromHeaders(parent, "")
-	if !ok || !sc.IsSampled() {
-		return ctx, Span{}
+	if !c.span.IsSampled() || !exporting.Load() {
+		return propagate(ctx, c), Span{}
 	}
-	ctx, s := trace.StartSpanWithRemoteParent(ctx, name, sc, trace.WithSpanKind(int(kind)), trace.WithSampler(trace.AlwaysSample()))
-	return ctx, Span{s}
+	ctx, s := trace.StartSpanWithRemoteParent(ctx, name, c.span,
+		trace.WithSpanKind(int(kind)), trace.WithSampler(trace.AlwaysSample()))
+	return propagate(ctx, traceContext{s.SpanContext(), c.state}), Span{s}
 }
 
 // End ends the span; it is exported then, in the background.
@@ -94,15 +91,6 @@ func (s Span) Fail(err error) {
 // Sampled reports whether anybody will see the span.
 func (s Span) Sampled() bool { return s.s != nil && s.s.SpanContext().IsSampled() }
 
-// Traceparent is the span written down (W3C Trace Context), for Continue after any wait; empty when the trace is not sampled.
-func (s Span) Traceparent() string {
-	if !s.Sampled() {
-		return ""
-	}
-	parent, _ := new(tracecontext.HTTPFormat).SpanContextToHeaders(s.s.SpanContext())
-	return parent
-}
-
 // Middleware starts a span for each request, under the one that came with it in B3 or W3C headers, and names it by its route.
 func Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -118,54 +106,31 @@ func Middleware(next http.Handler) http.Handler {
 	})
 }
 
+// startServer starts the span of a request and sees to what is propagated of it. While spans are
+// exported that is the request's span, whose trace is not sampled if the sender says so, or if it
+// leaves that to this service and SetTraceProbability decides against it. While none are, what the
+// sender said is passed on.
 func startServer(r *http.Request) (context.Context, *trace.Span) {
-	kind := trace.WithSpanKind(trace.SpanKindServer)
-	if r.Header.Get("B3") == "0" { // the sender decided, and has no trace to tell of
-		return trace.StartSpan(r.Context(), r.Method, kind, trace.WithSampler(trace.NeverSample()))
+	caller, said := fromHeader(r.Header)
+	options := []trace.StartOption{trace.WithSpanKind(trace.SpanKindServer)}
+	if said == notSampled {
+		options = append(options, trace.WithSampler(trace.NeverSample()))
 	}
-	if parent, ok := remote(r); ok {
-		return trace.StartSpanWithRemoteParent(r.Context(), r.Method, parent, kind)
+	ctx := r.Context()
+	var s *trace.Span
+	if caller.hasSpan() {
+		ctx, s = trace.StartSpanWithRemoteParent(ctx, r.Method, caller.span, options...)
+	} else {
+		ctx, s = trace.StartSpan(ctx, r.Method, options...)
 	}
-	return trace.StartSpan(r.Context(), r.Method, kind)
-}
-
-// remote is the span that a request came with: B3 in one header or several, or W3C Trace Context.
-func remote(r *http.Request) (trace.SpanContext, bool) {
-	if single := r.Header.Get("B3"); single != "" {
-		if c, err := zipkinb3.ParseSingleHeader(single); err == nil && !c.TraceID.Empty() {
-			return fromZipkin(c), true
-		}
+	switch {
+	case exporting.Load() || said == notSampled:
+		ctx = propagate(ctx, traceContext{s.SpanContext(), caller.state})
+	case said == sampled && caller.hasSpan():
+		ctx = propagate(ctx, caller)
 	}
-	if c, ok := new(b3.HTTPFormat).SpanContextFromRequest(r); ok {
-		return c, true
-	}
-	return new(tracecontext.HTTPFormat).SpanContextFromRequest(r)
-}
-
-func fromZipkin(c *model.SpanContext) (s trace.SpanContext) {
-	binary.BigEndian.PutUint64(s.TraceID[:8], c.TraceID.High)
-	binary.BigEndian.PutUint64(s.TraceID[8:], c.TraceID.Low)
-	binary.BigEndian.PutUint64(s.SpanID[:], uint64(c.ID))
-	if c.Debug || c.Sampled != nil && *c.Sampled {
-		s.TraceOptions = 1
-	}
-	return s
+	return ctx, s
 }
 
 // Current is the span that Middleware or StartSpan put into ctx.
 func Current(ctx context.Context) Span { return Span{trace.FromContext(ctx)} }
-
-// Transport passes the trace of a request's context on in B3 headers.
-func Transport(next http.RoundTripper) http.RoundTripper { return &transport{next} }
-
-type transport struct{ next http.RoundTripper }
-
-func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	s := Current(r.Context())
-	if !s.Sampled() {
-		return t.next.RoundTrip(r)
-	}
-	r = r.Clone(r.Context()) // a RoundTripper must not change the request
-	new(b3.HTTPFormat).SpanContextToRequest(s.s.SpanContext(), r)
-	return t.next.RoundTrip(r)
-}

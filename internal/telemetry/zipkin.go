@@ -54,16 +54,21 @@ func StartTracing(o TraceOptions) (stop func(), err error) {
 	queue := newQueue(zipkinhttp.NewReporter(o.URL, zipkinhttp.Timeout(o.Timeout), zipkinhttp.Logger(reporterLog(o.Logger))), o.Dropped)
 	exporter := ocexporter.NewExporter(queue, endpoint)
 	trace.RegisterExporter(exporter)
+	exporting.Store(true)
 	return func() {
-		trace.UnregisterExporter(exporter) // first: a span that ends after Close would wait for ever
+		exporting.Store(false)
+		trace.UnregisterExporter(exporter) // before Close: a span that ends after Close would wait for ever
 		if err := queue.Close(); err != nil {
 			o.Logger.Warn("trace: the last spans were not sent", "error", err)
 		}
 	}, nil
 }
 
-// sampleUpTo is StartTracing's ceiling. It is global, for OpenCensus is.
-var sampleUpTo atomic.Pointer[rate.Limiter]
+// These are global, for OpenCensus is.
+var (
+	sampleUpTo atomic.Pointer[rate.Limiter] // StartTracing's ceiling
+	exporting  atomic.Bool                  // between StartTracing, with a URL, and its stop
+)
 
 // SetTraceProbability changes the share of traces that begin here and are sampled, while StartTracing exports them.
 func SetTraceProbability(p float64) {

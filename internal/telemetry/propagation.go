@@ -120,7 +120,9 @@ func fromHeader(h http.Header) (caller traceContext, said decision) {
 
 func singleB3(h http.Header) (traceContext, decision) {
 	value := first(h, "B3")
-	if value == "" {
+	// The parser panics on a trace id of 128 bits without a whole span id.
+	const whole = len("463ac35c9f6413ad48485a3953bb6124-00f067aa0ba902b7")
+	if value == "" || len(value) > 16 && value[16] != '-' && len(value) < whole {
 		return traceContext{}, undecided
 	}
 	c, err := zipkinb3.ParseSingleHeader(value)

@@ -58,6 +58,7 @@ func TestSendersDecide(t *testing.T) {
 		"B3, ids, d":                  {http.Header{"B3": {ids + "-d"}}, sampled, true},
 		"B3, ids":                     {http.Header{"B3": {ids}}, undecided, true},
 		"B3, garbage":                 {http.Header{"B3": {"garbage"}}, undecided, false},
+		"B3, half a span":             {http.Header{"B3": {testTrace + "-00f067aa"}}, undecided, false},
 		"several, sampled":            {several("X-B3-Sampled", "1"), sampled, true},
 		"several, true":               {several("X-B3-Sampled", "true"), sampled, true},
 		"several, debug":              {several("X-B3-Flags", "1"), sampled, true},
@@ -88,6 +89,24 @@ func TestSendersDecide(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzTraceHeaders: whatever the headers are, what is read of them can be written down and read again.
+func FuzzTraceHeaders(f *testing.F) {
+	f.Add(testTrace+"-"+testSpan+"-1-05e3ac9a4f6e3b90", "", "", "", "", "", "")
+	f.Add("d", testTrace, testSpan, "1", "1", parent01, "a=b")
+	f.Fuzz(func(t *testing.T, single, id, span, flag, flags, parent, state string) {
+		caller, _ := fromHeader(http.Header{
+			"B3": {single}, "X-B3-Traceid": {id}, "X-B3-Spanid": {span}, "X-B3-Sampled": {flag}, "X-B3-Flags": {flags},
+			"Traceparent": {parent}, "Tracestate": {state},
+		})
+		if caller.hasSpan() {
+			again, ok := parseContext(caller.String())
+			require.True(t, ok)
+			require.Equal(t, caller, again)
+			require.Equal(t, caller.span.IsSampled(), Sampled(caller.String()))
+		}
+	})
 }
 
 // TestTracestate is passed on unread, with the trace that it belongs to.

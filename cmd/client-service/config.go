@@ -31,6 +31,7 @@ type config struct {
 	SignHeader    string        `conf:"default:X-Signature,help:header of the signature of hmac"`
 	Idempotency   bool          `conf:"help:give each callback an Idempotency-Key that its repeats have as well"`
 	TargetTimeout time.Duration `conf:"default:10s,help:how long one request to the target may take"`
+	TargetWait    time.Duration `conf:"default:30s,help:how long to wait for the target to listen before the traffic begins"`
 	Rate          float64       `conf:"default:0.2,help:callbacks a second (open loop: sent when due whatever became of those before). 0: only simulate the source"`
 	Concurrency   int           `conf:"default:0,help:closed loop instead: so many senders that each post again when answered"`
 	Outstanding   int           `conf:"default:4096,help:callbacks that may be unanswered at a time; those due meanwhile wait and are measured from when they were due"`
@@ -44,6 +45,7 @@ type config struct {
 	Settle        time.Duration `conf:"default:15s,help:after the traffic: how long to wait without progress before what is missing counts as lost"`
 	TTLWait       time.Duration `conf:"flag:ttl-wait,env:TTL_WAIT,default:45s,help:after all settled: the longest wait for sampled objects to disappear at their time. Not after Ctrl-C"`
 	Report        string        `conf:"default:text,help:text or json; json: stdout carries one JSON object and nothing else"`
+	Progress      string        `conf:"default:auto,help:auto or lines; auto draws a bar where stderr is a terminal. Lines suit a terminal that other programs write to as well"`
 	LatencyMin    time.Duration `conf:"default:300ms,help:the source takes at least so long"`
 	LatencyMax    time.Duration `conf:"default:4s,help:and at most so long"`
 	LatencyP99    time.Duration `conf:"flag:latency-p99,env:LATENCY_P99,default:0,help:but one request in a hundred longer than this. 0: none"`
@@ -121,10 +123,12 @@ func (c *config) check() error {
 		return errors.New("concurrency must not be negative, and outstanding at least 1")
 	case c.IDsMax < 0 || c.IDSpace < 1:
 		return errors.New("ids-max must not be negative, and id-space at least 1")
-	case c.Duration < 0 || c.Settle < 0 || c.TTLWait < 0 || c.RetryFor < 0 || c.TargetTimeout <= 0:
+	case c.Duration < 0 || c.Settle < 0 || c.TTLWait < 0 || c.TargetWait < 0 || c.RetryFor < 0 || c.TargetTimeout <= 0:
 		return errors.New("durations must not be negative, and target-timeout more than 0")
 	case c.Report != "text" && c.Report != "json":
 		return fmt.Errorf("report is text or json, not %q", c.Report)
+	case c.Progress != "auto" && c.Progress != "lines":
+		return fmt.Errorf("progress is auto or lines, not %q", c.Progress)
 	}
 	who, err := c.credentials()
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"syscall"
 
 	"github.com/ardanlabs/conf/v3"
-	"golang.org/x/term"
 
 	"callback-service/internal/traffic"
 )
@@ -68,7 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 
-	logTo, bar := terminal(stderr)
+	logTo, bar := terminal(stderr, cfg.Progress)
 	log := slog.New(slog.NewTextHandler(logTo, nil))
 	source := traffic.NewSource(cfg.faults())
 	servers, err := listen(log, source, cfg)
@@ -77,12 +76,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	defer servers.stop()
 
-	report := traffic.New(traffic.Config{
+	r := traffic.New(traffic.Config{
 		TargetURL: cfg.TargetURL, Credentials: who, TargetTimeout: cfg.TargetTimeout,
 		RetryFor: cfg.RetryFor, Outstanding: cfg.Outstanding, Tag: cfg.Tag, Phases: phases,
 		Settle: cfg.Settle, TTLWait: cfg.TTLWait, Log: log, Progress: bar,
-	}, source).Do(ctx)
-	return write(report, cfg.Report, stdout)
+	}, source)
+	if !r.AwaitTarget(ctx, cfg.TargetWait) {
+		return fmt.Errorf("stopped before anything listened at %s; nothing was sent", cfg.TargetURL)
+	}
+	return write(r.Do(ctx), cfg.Report, stdout)
 }
 
 func write(report *traffic.Report, format string, stdout io.Writer) error {
@@ -97,23 +99,4 @@ func write(report *traffic.Report, format string, stdout io.Writer) error {
 		return errRed
 	}
 	return nil
-}
-
-// terminal returns where to log and, when stderr is a terminal, where to draw the progress bar; else nil.
-func terminal(stderr io.Writer) (log, bar io.Writer) {
-	f, ok := stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return stderr, nil
-	}
-	return clearLine{f}, f
-}
-
-// clearLine wipes the progress bar's line before each log line, which slog writes with one Write.
-type clearLine struct{ w io.Writer }
-
-func (c clearLine) Write(p []byte) (int, error) {
-	if _, err := io.WriteString(c.w, "\r\x1b[K"); err != nil {
-		return 0, err
-	}
-	return c.w.Write(p)
 }

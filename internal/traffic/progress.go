@@ -18,13 +18,14 @@ const (
 // where there is a terminal, else a line every few seconds. Where every callback is logged, only a bar with an end adds to
 // that.
 func (r *Run) startProgress() (stop func()) {
-	show, every := r.progressLine, lineEvery
+	show, every, finish := r.progressLine, lineEvery, func() {}
 	bar := r.cfg.Progress != nil && !r.idle()
 	switch {
 	case r.cfg.gentle() && (!bar || r.duration() == 0):
 		return func() {}
 	case bar:
-		show, every = r.progressBar(), barEvery
+		show, finish = r.progressBar()
+		every = barEvery
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -34,6 +35,7 @@ func (r *Run) startProgress() (stop func()) {
 			show()
 		}
 		show()
+		finish()
 	})
 	return func() { cancel(); wg.Wait() }
 }
@@ -46,15 +48,17 @@ func (r *Run) progressLine() {
 		"judged", r.judge.judged(), "ack_p50_ms", q.P50, "ack_p99_ms", q.P99)
 }
 
-func (r *Run) progressBar() (show func()) {
+// progressBar returns what draws the bar, and what wipes it and leaves the cursor at the start of its line.
+func (r *Run) progressBar() (show, finish func()) {
 	total, began := r.duration(), r.epoch.now()
 	limit := int64(-1) // a spinner: it goes on until somebody ends it
 	if total > 0 {
 		limit = total.Milliseconds()
 	}
-	bar := progressbar.NewOptions64(limit, progressbar.OptionSetWriter(r.cfg.Progress), progressbar.OptionSetWidth(20),
-		progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish())
-	return func() {
+	bar := progressbar.NewOptions64(limit, progressbar.OptionSetWriter(r.cfg.Progress), progressbar.OptionSetWidth(10),
+		progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false), progressbar.OptionClearOnFinish(),
+		progressbar.OptionUseANSICodes(true))
+	show = func() {
 		t := r.tally
 		bar.Describe(fmt.Sprintf("%d sent, %d acknowledged, %d fetched, %d judged", t.sent.Load(), t.acknowledged.Load(), r.source.objects.Load(), r.judge.judged()))
 		// An error here is a terminal that went away; the report does not depend on it.
@@ -64,6 +68,7 @@ func (r *Run) progressBar() (show func()) {
 			_ = bar.Add(1)
 		}
 	}
+	return show, func() { _ = bar.Finish() }
 }
 
 // duration is that of all phases; 0: for ever.

@@ -1,9 +1,17 @@
-# GNU make 3.81 and bash 3.2 suffice. LDFLAGS passes flags on to the service, CLIENT_FLAGS to the client:
-#   LDFLAGS=--object-ttl=5s make run
+# GNU make 3.81 and bash 3.2 suffice. SERVICE_FLAGS passes flags on to the service, CLIENT_FLAGS to the client; the shell reads
+# both, so values with spaces are quoted:
+#   make run SERVICE_FLAGS="--object-ttl=5s --source-header='X-Team: billing'" CLIENT_FLAGS=--rate=5
 SHELL := /bin/bash
 GO ?= go
-LDFLAGS ?=
+SERVICE_FLAGS ?=
 CLIENT_FLAGS ?=
+# LDFLAGS is the old name of SERVICE_FLAGS. Many systems set it for their linkers, so only a value that begins with -- counts.
+ifneq ($(filter --%,$(firstword $(LDFLAGS))),)
+service_flags = $(SERVICE_FLAGS) $(LDFLAGS)
+else
+service_flags = $(SERVICE_FLAGS)
+ldflags_note = $(if $(strip $(LDFLAGS)),echo 'LDFLAGS is ignored: it holds no flags of the service. SERVICE_FLAGS= is for those.' >&2)
+endif
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # The race detector needs cgo and a C compiler; where there is none the tests run without it.
 RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
@@ -14,17 +22,20 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: build ## both services on embedded defaults, until Ctrl-C; LDFLAGS= for the service, CLIENT_FLAGS= for the client
-	@.ci/run-both "$(LDFLAGS)" "$(CLIENT_FLAGS)"
+run: build ## both services on embedded defaults, until Ctrl-C; SERVICE_FLAGS= for the service, CLIENT_FLAGS= for the client
+	@$(ldflags_note)
+	@.ci/run-both $(service_flags) -- $(CLIENT_FLAGS)
 
 callback-start: build ## the callback service alone
-	@exec bin/callback-service $(LDFLAGS)
+	@$(ldflags_note)
+	@exec bin/callback-service $(service_flags)
 
 client-start: build ## the client alone: object source and gentle traffic, with a verdict at the end
 	@exec bin/client-service $(CLIENT_FLAGS)
 
 load: build ## a hard minute on embedded defaults in a throw-away folder, with a verdict
-	@.ci/load
+	@$(ldflags_note)
+	@.ci/load $(service_flags) -- $(CLIENT_FLAGS)
 
 test: ## unit tests with the race detector, on a PostgreSQL that it finds or sets up
 	@.ci/with-postgres $(GO) test $(RACE) -timeout 10m ./...
@@ -44,6 +55,7 @@ lint: ## gofmt, vet and golangci-lint
 	@.ci/golangci run ./...
 
 build: ## both binaries into bin/
+	@echo 'building both programs: about a minute the first time, then seconds' >&2
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/ ./cmd/...
 
 vendor: ## go.mod, go.sum and vendor/ anew

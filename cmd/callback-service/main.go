@@ -108,6 +108,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	s := stages{
 		in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, metrics: metrics, tls: listenerConfig, files: files,
+		person: terminal(out),
 	}
 	if cfg.Auth.File != "" {
 		senders, err := openAuth(&cfg, files, log)
@@ -117,7 +118,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		api.SenderHolds = senders.Holds
 		api.Around.Public = append(api.Around.Public, middleware.Identify(senders, cfg.Web.MaxBody, api.Reject))
 	} else if !loopback(cfg.Web.Address) {
-		log.Warn("anybody who reaches the public listener may post and read; --auth-file says who may", "address", cfg.Web.Address)
+		log.Info("anybody who reaches the public listener may post and read; --auth-file says who may", "address", cfg.Web.Address)
 	}
 	return serve(ctx, &cfg, log, s)
 }

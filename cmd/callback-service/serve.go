@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -42,6 +43,7 @@ type stages struct {
 	metrics    *telemetry.Metrics
 	files      *reload.Files
 	tls        *tls.Config // of both listeners; nil: no TLS
+	person     io.Writer   // gets the banner; nil: nobody reads along
 }
 
 // serve runs the stages until ctx ends, or until one of the goroutines dies that there is only one of: then it returns that error, and the
@@ -102,6 +104,9 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	}
 	go public.serve(fatal) // ends with Shutdown or Close
 	log.Info("started", "version", version, "public", public.address, "operator", operator.address)
+	if s.person != nil {
+		_, _ = io.WriteString(s.person, banner(public.url, operator.url, cfg.Auth.File != "")) // a terminal may have gone away
+	}
 
 	err = wait(ctx, fatal, s.in)
 	log.Info("stopping", "within", cfg.Web.ShutdownTimeout)
@@ -189,6 +194,7 @@ type server struct {
 	*http.Server
 	listener net.Listener
 	address  string
+	url      string // for a browser on this machine
 }
 
 func listen(flag, address string, s *http.Server, log *slog.Logger) (*server, error) {
@@ -198,7 +204,12 @@ func listen(flag, address string, s *http.Server, log *slog.Logger) (*server, er
 	}
 	s.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug) // what clients do to their connections
 	s.DisableGeneralOptionsHandler = true                          // it would answer OPTIONS * without the middleware
-	return &server{Server: s, listener: l, address: l.Addr().String()}, nil
+	address = l.Addr().String()
+	url := "http://" + browsable(address)
+	if s.TLSConfig != nil { // Serve makes one of its own
+		url = "https://" + browsable(address)
+	}
+	return &server{Server: s, listener: l, address: address, url: url}, nil
 }
 
 func (s *server) serve(fatal chan<- error) {

@@ -68,7 +68,8 @@ vendor: ## go.mod, go.sum and vendor/ anew
 	@echo 'the token and the passwords are in .env'
 
 compose-up: .env ## everything in containers: service, client, PostgreSQL, Zipkin, Prometheus, Grafana; secrets are made up in .env
-	@docker compose up --build --detach --wait
+	@docker compose version --short 2>/dev/null | grep -q '^v\{0,1\}[2-9]' || { echo 'this needs Docker with Compose v2 (docker compose version)' >&2; exit 1; }
+	@CALLBACK_VERSION='$(VERSION)' docker compose up --build --detach --wait
 
 compose-down: ## stop the containers; the data stays on its volumes
 	@docker compose down

@@ -212,7 +212,7 @@ func (in *Inbox) Remove(seqs ...int64) {
 	in.enqueue(changes...)
 }
 
-// Defer puts c, with its Objects, Attempts (not nil) and Done, in place of what is at c.Seq, under a new Seq: it comes out of NextDeferred
+// Defer puts c, with its Objects, Attempts (not nil) and Done, in place of what is at c.Seq, under a new Seq: it comes out of Deferred
 // then. Like Remove it does not wait, and a crash before its commit leaves the callback as it was.
 func (in *Inbox) Defer(c *callback.Callback) {
 	in.enqueue(change{kind: deferred, seq: c.Seq, row: encode(c)})

@@ -26,6 +26,7 @@ type session struct {
 	stdin            io.Writer // the keyboard of a terminal
 	out              output
 	public, operator string // addresses
+	source           string // URL
 	exited           chan struct{}
 	err              error // of the exit; after exited
 }
@@ -39,9 +40,10 @@ func newSession(t *testing.T, terminal bool, line string) *session {
 		s.cmd = exec.Command("script", "--quiet", "--return", "--flush", "--command", line, os.DevNull)
 	}
 	dir, source := t.TempDir(), freeAddress(t)
+	s.source = "http://" + source
 	s.cmd.Dir = root
 	s.cmd.Env = append(os.Environ(), "SHELL=/bin/bash", "MAKEFLAGS=", "LDFLAGS=",
-		"CALLBACK_WEB_ADDRESS="+s.public, "CALLBACK_WEB_DEBUG="+s.operator, "CALLBACK_SOURCE_URL=http://"+source,
+		"CALLBACK_WEB_ADDRESS="+s.public, "CALLBACK_WEB_DEBUG="+s.operator, "CALLBACK_SOURCE_URL="+s.source,
 		"CALLBACK_INBOX_URL=file:"+filepath.Join(dir, "inbox.db"), "CALLBACK_DATABASE_URL=sqlite:"+filepath.Join(dir, "objects.db"),
 		"CLIENT_WEB_ADDRESS="+source, "CLIENT_CONTROL_ADDRESS=", "CLIENT_TARGET_URL=http://"+s.public+"/callback",
 		"CLIENT_LATENCY_MIN=1ms", "CLIENT_LATENCY_MAX=20ms", "CLIENT_RATE=2")
@@ -135,6 +137,15 @@ func TestMakeRunOnATerminal(t *testing.T) {
 	require.NotRegexp(t, `level=(WARN|ERROR)`, s.out.String())
 	require.NotContains(t, s.out.String(), "\x1b", "two programs write to this screen: nothing may be wiped from it")
 	require.Regexp(t, `\nverdict +PASS\r\n`, s.out.String())
+}
+
+// TestMakeRunWhenItsTerminalGoes: a window that is closed leaves no programs behind.
+func TestMakeRunWhenItsTerminalGoes(t *testing.T) {
+	s := newSession(t, true, "make run; true") // the shell stays, as a person's does, and is hung up on
+	s.shows(`callback settled`)
+	require.NoError(t, s.cmd.Process.Kill())
+	eventually(t, "the service is gone", func() bool { return get("http://"+s.operator+"/livez", nil) == 0 })
+	eventually(t, "the client is gone", func() bool { return get(s.source+"/objects/1", nil) == 0 })
 }
 
 // TestProgressBarLeavesTheScreen: nothing of the bar is left in a line of the log or of the verdict, which comes half a second later.

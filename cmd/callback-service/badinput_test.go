@@ -234,10 +234,10 @@ func TestBadBodies(t *testing.T) {
 		"UTF-16, big end":         {string(inUTF16(wide.BigEndian)), 400},
 		"byte order mark":         {"\ufeff" + plainBody, 400},
 		"bytes of no UTF-8":       {"\xff" + plainBody, 400},
-		"no UTF-8 in a tag":       {"{\"object_ids\":[],\"tag\":\"\xff\"}", 202}, // as encoding/json has it: U+FFFD
+		"no UTF-8 in a tag":       {"{\"object_ids\":[],\"tag\":\"\xff\"}", 422},
 		"NUL after it":            {plainBody + "\x00", 400},
 		"NUL in a tag":            {`{"object_ids":[],"tag":"a\u0000b"}`, 422},
-		"half a surrogate in tag": {`{"object_ids":[],"tag":"\ud800"}`, 202},
+		"half a surrogate in tag": {`{"object_ids":[],"tag":"\ud800"}`, 422},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, []int{c.status}, s.exchange(request("POST", "/callback", c.body)))

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // MaxTag is the longest tag, in bytes.
@@ -41,10 +43,15 @@ func Decode(body []byte, maxIDs int) (Posted, error) {
 	return Posted{Objects: distinct(p.Objects), Tag: tag}, nil
 }
 
+var errTagUTF8 = Errorf(InvalidCallback, "tag: invalid UTF-8")
+
 // NormalTag is how a tag is kept and looked for: trimmed, in lower case, with one - for each run of inner spaces.
 func NormalTag(tag string) (string, error) {
 	if tag == "" {
 		return "", nil
+	}
+	if !utf8.ValidString(tag) {
+		return "", errTagUTF8
 	}
 	if strings.ContainsFunc(tag, unicode.IsControl) {
 		return "", Errorf(InvalidCallback, "tag: control characters are not allowed")
@@ -70,10 +77,49 @@ func decodeAny(body []byte, maxIDs int) (Posted, error) {
 	if p.Objects, err = elements(ids, maxIDs); err != nil {
 		return Posted{}, err
 	}
-	if tag != nil && json.Unmarshal(tag, &p.Tag) != nil {
-		return Posted{}, Errorf(InvalidCallback, "tag: want a string, not %s", kind(tag))
+	if tag != nil {
+		if json.Unmarshal(tag, &p.Tag) != nil {
+			return Posted{}, Errorf(InvalidCallback, "tag: want a string, not %s", kind(tag))
+		}
+		if hasLoneSurrogate(tag) {
+			return Posted{}, Errorf(InvalidCallback, "tag: half of a surrogate pair is not a character")
+		}
+		if !utf8.Valid(tag) {
+			return Posted{}, errTagUTF8
+		}
 	}
 	return p, nil
+}
+
+// hasLoneSurrogate reports whether a JSON string escapes half of a surrogate pair without the other half (RFC 8259, section 8.2). encoding/json
+// puts U+FFFD in its place, and a sender could no longer find its callbacks by their tag.
+func hasLoneSurrogate(text []byte) bool {
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' {
+			continue
+		}
+		i++
+		if text[i] != 'u' {
+			continue
+		}
+		high := codeUnit(text[i+1:])
+		i += 4
+		if !utf16.IsSurrogate(high) {
+			continue
+		}
+		rest, escaped := bytes.CutPrefix(text[i+1:], []byte(`\u`))
+		if !escaped || utf16.DecodeRune(high, codeUnit(rest)) == unicode.ReplacementChar {
+			return true
+		}
+		i += 6
+	}
+	return false
+}
+
+// codeUnit is the number of a \u escape in valid JSON, which has four digits.
+func codeUnit(digits []byte) rune {
+	n, _ := strconv.ParseUint(string(digits[:4]), 16, 16)
+	return rune(n)
 }
 
 func notJSON(body []byte, err error) error {

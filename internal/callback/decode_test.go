@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -28,6 +30,7 @@ func TestDecode(t *testing.T) {
 		{`{"object_ids":[1],"tag":"  Two  Words "}`, Posted{[]int64{1}, "two-words"}},
 		{`{"object_ids":[1],"tag":"\u00c4\""}`, Posted{[]int64{1}, `ä"`}},
 		{`{"object_ids":[1],"tag":null}`, Posted{[]int64{1}, ""}},
+		{`{"object_ids":[1],"tag":"\ud83d\uDE00 \uFFFD � \\ud800"}`, Posted{[]int64{1}, `😀-�-�-\ud800`}},
 		{`{"object_ids":[1],"tag":"` + long + `"}`, Posted{[]int64{1}, long}},
 		{`{"object\u005fids":[1]}`, Posted{[]int64{1}, ""}},
 		{`{"object_ids":[-0]}`, Posted{[]int64{0}, ""}},
@@ -81,6 +84,13 @@ func TestDecodeRefuses(t *testing.T) {
 		{`{"object_ids":[1,1,1,1,1]}`, InvalidCallback, "object_ids: over 4 ids"},
 		{`{"object_ids":[1],"tag":7}`, InvalidCallback, "tag: want a string, not the number 7"},
 		{`{"object_ids":[1],"tag":"a\u0000"}`, InvalidCallback, "tag: control characters"},
+		{"{\"object_ids\":[1],\"tag\":\"a\xff\"}", InvalidCallback, "tag: invalid UTF-8"},
+		{"{\"tag\":\"\xc3\",\"object_ids\":[1]}", InvalidCallback, "tag: invalid UTF-8"},
+		{"{\"tag\":\"\xed\xa0\x80\",\"object_ids\":[1]}", InvalidCallback, "tag: invalid UTF-8"}, // a surrogate, encoded as if it were a character
+		{`{"object_ids":[1],"tag":"\ud800"}`, InvalidCallback, "tag: half of a surrogate pair"},
+		{`{"object_ids":[1],"tag":"\uDC00\ud800"}`, InvalidCallback, "tag: half of a surrogate pair"},
+		{`{"object_ids":[1],"tag":"\ud800\ud83d\ude00"}`, InvalidCallback, "tag: half of a surrogate pair"},
+		{`{"object_ids":[1],"tag":"\ud800\\udc00"}`, InvalidCallback, "tag: half of a surrogate pair"},
 		{`{"object_ids":[1],"tag":"` + strings.Repeat("x", MaxTag+1) + `"}`, InvalidCallback, "tag: 257 bytes, want at most 256"},
 	} {
 		_, err := Decode([]byte(c.body), 4)
@@ -119,6 +129,7 @@ func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"object_ids":[1,2,3],"tag":"a"}`, `{"object_ids":[]}`, `{"tag":"\u00e4","object_ids":[0,0,9223372036854775807]}`,
 		`{"object_ids":[-0,1.0,1e3]}`, `{"object_ids":null}`, `{"Object_IDs":[1]}`, `{"object_ids":[1],"object_ids":[2]}`, `[1]`, `{"a":{"b":[{}]},"object_ids":[01]}`,
+		"{\"object_ids\":[],\"tag\":\"\xff\"}", `{"object_ids":[],"tag":"\ud83d\ude00\ud83d"}`, `{"object_ids":[],"tag":"\\ud83d"}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -137,6 +148,9 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// wholePairs is a JSON string, or null, in which no half of a surrogate pair stands alone.
+var wholePairs = regexp.MustCompile(`^null$|^"([^"\\]|\\[^u]|\\u([0-9a-cefA-CEF]..|[dD][0-7].).|\\u[dD][89abAB]..\\u[dD][c-fC-F]..)*"$`)
+
 // oracle decodes with encoding/json alone.
 func oracle(body []byte, maxIDs int) (Posted, Code) {
 	if !json.Valid(body) {
@@ -154,7 +168,7 @@ func oracle(body []byte, maxIDs int) (Posted, Code) {
 	if err := json.Unmarshal(object["object_ids"], &ids); err != nil || ids == nil || len(ids) > maxIDs {
 		return Posted{}, InvalidCallback
 	}
-	if raw := object["tag"]; raw != nil && json.Unmarshal(raw, &tag) != nil {
+	if raw := object["tag"]; raw != nil && (json.Unmarshal(raw, &tag) != nil || !utf8.Valid(raw) || !wholePairs.Match(raw)) {
 		return Posted{}, InvalidCallback
 	}
 	p := Posted{Objects: []int64{}}

@@ -65,6 +65,8 @@ func TestBodies(t *testing.T) {
 		{"null", `{"object_ids":[null]}`, "", "", 422, callback.InvalidCallback},
 		{"negative", `{"object_ids":[-1]}`, "", "", 422, callback.InvalidCallback},
 		{"over int64", `{"object_ids":[9223372036854775808]}`, "", "", 422, callback.InvalidCallback},
+		{"a tag of invalid UTF-8", "{\"object_ids\":[1],\"tag\":\"\xff\"}", "", "", 422, callback.InvalidCallback},
+		{"a tag with a lone surrogate", `{"object_ids":[1],"tag":"\ud800"}`, "", "", 422, callback.InvalidCallback},
 		{"too many ids", `{"object_ids":[1,2,3,4,5,6,7,8,9,10,11]}`, "", "", 422, callback.InvalidCallback},
 		{"too large", `{"object_ids":[1],"x":"` + strings.Repeat("x", 200) + `"}`, "", "", 413, callback.BodyTooLarge},
 		{"a form", "object_ids=1", "Content-Type", "application/x-www-form-urlencoded", 415, callback.UnsupportedMediaType},

@@ -202,7 +202,7 @@ func receiptQuery(values url.Values, reader auth.Sender) (q callback.ReceiptQuer
 		return q, false, callback.Errorf(callback.InvalidParameter, format, args...)
 	}
 	if q.Tag, err = callback.NormalTag(values.Get("tag")); err != nil {
-		return bad("tag: control characters, or over %d bytes", callback.MaxTag)
+		return bad("tag: control characters, invalid UTF-8, or over %d bytes", callback.MaxTag)
 	}
 	if q.Sender = values.Get("sender"); len(q.Sender) > maxSender {
 		return bad("sender: want at most %d bytes", maxSender)

@@ -135,7 +135,7 @@ func TestBadReceiptQueries(t *testing.T) {
 		"limit=0": "limit:", "limit=1001": "limit:", "status=finished": "status:", "count=2": "count:", "dateStart=yesterday": "dateStart:",
 		"dateEnd=2026-13-01": "dateEnd:", "dateStart=2026-03-02&dateEnd=2026-03-01": "dateEnd:", "after=1": "after:",
 		"after=" + strings.ToLower(callback.NewID(noon)): "after:", "after=" + strings.Repeat("9", 3000): "after:",
-		"tag=" + strings.Repeat("x", 300): "tag:", "tag=%00": "tag:", "sender=" + strings.Repeat("x", 300): "sender:",
+		"tag=" + strings.Repeat("x", 300): "tag:", "tag=%00": "tag:", "tag=%ff": "tag:", "sender=" + strings.Repeat("x", 300): "sender:",
 	} {
 		detail := s.problem(s.get("/v1/callbacks?"+query), http.StatusBadRequest, callback.InvalidParameter)
 		require.Contains(t, detail, field, query)

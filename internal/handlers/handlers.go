@@ -30,7 +30,7 @@ type Inbox interface {
 	AppendOnce(ctx context.Context, c *callback.Callback, key callback.Key) (first string, err error)
 	Lookup(id string) (callback.Callback, error)
 	List(ctx context.Context, q callback.ReceiptQuery) ([]callback.Callback, error)
-	Count(ctx context.Context, q callback.ReceiptQuery) (int64, error)
+	ListIDs(ctx context.Context, q callback.ReceiptQuery) ([]string, error)
 	Ready() error
 }
 
@@ -40,7 +40,8 @@ type Store interface {
 	Objects(ctx context.Context, q callback.ObjectQuery) ([]callback.Object, error)
 	Receipt(ctx context.Context, callbackID string) (callback.Receipt, error)
 	Receipts(ctx context.Context, q callback.ReceiptQuery) ([]callback.Receipt, error)
-	CountReceipts(ctx context.Context, q callback.ReceiptQuery) (int64, error)
+	// CountReceipts leaves out the callbacks of these ids.
+	CountReceipts(ctx context.Context, q callback.ReceiptQuery, except []string) (int64, error)
 	DeadLetters(ctx context.Context, q callback.DeadLetterQuery) ([]callback.DeadLetter, error)
 	CountDeadLetters(ctx context.Context, q callback.DeadLetterQuery) (int, error)
 	DeleteDeadLetters(ctx context.Context, letters []callback.DeadLetter) (int, error)

@@ -22,6 +22,7 @@ import (
 	"callback-service/internal/inbox"
 	"callback-service/internal/middleware"
 	"callback-service/internal/store"
+	"callback-service/internal/store/storetest"
 	"callback-service/internal/telemetry"
 	"callback-service/internal/web"
 )
@@ -65,11 +66,15 @@ func (p progress) Progress(id string) (callback.Receipt, bool) {
 
 func newService(t *testing.T, change ...func(*handlers.API)) *service {
 	t.Helper()
-	dir := t.TempDir()
-	in, err := inbox.Open(filepath.Join(dir, "inbox.db"), inbox.Options{KeyAge: time.Hour, Logger: slog.New(slog.DiscardHandler)})
+	return newServiceOn(t, storetest.SQLite(t), change...)
+}
+
+func newServiceOn(t *testing.T, database string, change ...func(*handlers.API)) *service {
+	t.Helper()
+	in, err := inbox.Open(filepath.Join(t.TempDir(), "inbox.db"), inbox.Options{KeyAge: time.Hour, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = in.Close() })
-	db, err := store.Open("sqlite:"+filepath.Join(dir, "objects.db"), store.Options{ObjectTTL: time.Hour, ReceiptTTL: time.Hour})
+	db, err := store.Open(database, store.Options{ObjectTTL: time.Hour, ReceiptTTL: time.Hour})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close() })
 	require.NoError(t, db.Migrate(t.Context()))

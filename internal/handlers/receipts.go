@@ -161,7 +161,7 @@ func (a *API) waiting(ctx context.Context, q callback.ReceiptQuery) (found []cal
 	return found, q.Until, nil
 }
 
-// counted is the answer to count=1. What moves from the inbox to the store meanwhile may be in it twice.
+// counted is the answer to count=1.
 type counted struct {
 	Count int64 `json:"count"`
 }
@@ -178,15 +178,44 @@ func (a *API) count(ctx context.Context, q callback.ReceiptQuery) (c counted, er
 			c.Count += int64(len(found))
 		}
 		return c, nil
-	case "":
-		if c.Count, err = a.Inbox.Count(ctx, q); err != nil {
-			return c, err
-		}
+	case callback.StatusDone:
+		c.Count, err = a.Store.CountReceipts(ctx, q, nil)
+		return c, err
 	}
-	n, err := a.Store.CountReceipts(ctx, q)
-	c.Count += n
+	c.Count, err = a.countAll(ctx, q)
 	return c, err
 }
+
+// countAll counts each callback once, although callbacks move from the inbox to the store meanwhile and are in both for a moment.
+//
+// It goes through the ids in ranges, so that a long backlog needs little memory. In each range it first lists what waits, and then counts the
+// receipts of all other callbacks, in one statement. A callback in the first list counts there, wherever it is later. One that has left the
+// inbox before that has its receipt already, and counts there.
+func (a *API) countAll(ctx context.Context, q callback.ReceiptQuery) (n int64, err error) {
+	q.Limit = countRange
+	for {
+		waiting, err := a.Inbox.ListIDs(ctx, q)
+		if err != nil {
+			return 0, err
+		}
+		part, last := q, len(waiting) < q.Limit
+		if !last {
+			part.From = waiting[len(waiting)-1]
+		}
+		written, err := a.Store.CountReceipts(ctx, part, waiting)
+		if err != nil {
+			return 0, err
+		}
+		n += int64(len(waiting)) + written
+		if last {
+			return n, nil
+		}
+		q.Until = part.From
+	}
+}
+
+// countRange is how many ids of waiting callbacks a count holds at a time.
+const countRange = 1000
 
 // everyWaiting is one page of the inbox, and where the next begins.
 func (a *API) everyWaiting(ctx context.Context, q callback.ReceiptQuery) (found []callback.Receipt, next string, err error) {

@@ -28,14 +28,10 @@ func (in *Inbox) List(ctx context.Context, q callback.ReceiptQuery) (found []cal
 	return found, err
 }
 
-// Count counts what List would return without a limit. The errors are the same.
-func (in *Inbox) Count(ctx context.Context, q callback.ReceiptQuery) (n int64, err error) {
-	if q.From == "" && q.Until == "" && q.Tag == "" && q.Sender == "" {
-		return in.depth.Load(), nil
-	}
-	q.Limit = -1
-	err = in.request(ctx, `SELECT count(*)`+listCondition+` LIMIT ?5`, q, func(s *sqlite3.Stmt) { n = s.ColumnInt64(0) })
-	return n, err
+// ListIDs returns the ids of the waiting callbacks that q asks for, as List would. The errors are the same.
+func (in *Inbox) ListIDs(ctx context.Context, q callback.ReceiptQuery) (ids []string, err error) {
+	err = in.request(ctx, `SELECT id`+listCondition+` ORDER BY id DESC LIMIT ?5`, q, func(s *sqlite3.Stmt) { ids = append(ids, s.ColumnText(0)) })
+	return ids, err
 }
 
 // request runs a query of the readers' on their connection.

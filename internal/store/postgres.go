@@ -55,6 +55,7 @@ FROM json_to_recordset(CAST(@rows AS json)) AS u(sender text, object bigint, cal
 DELETE FROM objects WHERE id = ANY (ARRAY(
 	SELECT id FROM objects WHERE expires_at <= statement_timestamp() ORDER BY expires_at LIMIT @limit FOR UPDATE SKIP LOCKED))
 RETURNING id, CAST(extract(epoch FROM clock_timestamp() - expires_at) * 1000000 AS bigint)`,
+	names: `SELECT json_array_elements_text(CAST(@names AS json))`,
 	since: `timestamptz 'epoch' + CAST(@since AS bigint) * interval '1 microsecond'`,
 	deleteDeadLetters: `
 DELETE FROM dead_letters AS d USING json_to_recordset(CAST(@rows AS json)) AS u(sender text, object bigint, failed bigint)

@@ -32,11 +32,15 @@ func (s *Store) Receipts(ctx context.Context, q callback.ReceiptQuery) ([]callba
 	return s.readReceipts(ctx, condition+` ORDER BY callback_id DESC LIMIT @limit`, append(args, sql.Named("limit", q.Limit))...)
 }
 
-// CountReceipts counts what Receipts would return without a limit. The errors are the same.
-func (s *Store) CountReceipts(ctx context.Context, q callback.ReceiptQuery) (n int64, err error) {
+// CountReceipts counts what Receipts would return without a limit, but for the receipts of the callbacks in except. The errors are the same.
+func (s *Store) CountReceipts(ctx context.Context, q callback.ReceiptQuery, except []string) (n int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	condition, args := receiptCondition(q)
+	if len(except) > 0 {
+		condition += ` AND callback_id NOT IN (` + s.names + `)`
+		args = append(args, sql.Named("names", mustJSON(except)))
+	}
 	err = s.query(ctx, s.read, func(rows *sql.Rows) error { return rows.Scan(&n) }, `SELECT count(*) FROM receipts WHERE `+condition, args...)
 	if err != nil {
 		return 0, unavailable(err)

@@ -41,6 +41,7 @@ FROM json_each(@rows) WHERE true
 	deleteExpired: `
 DELETE FROM objects WHERE id IN (SELECT id FROM objects WHERE expires_at <= @now ORDER BY expires_at LIMIT @limit)
 RETURNING id, @now - expires_at`,
+	names: `SELECT value FROM json_each(@names)`,
 	since: `@since`,
 	deleteDeadLetters: `
 DELETE FROM dead_letters WHERE (sender, object_id, failed_at) IN (SELECT value->>'sender', value->>'object', value->>'failed' FROM json_each(@rows))`,

@@ -55,6 +55,7 @@ type dialect struct {
 	nextExpiry      string // microseconds, negative when overdue
 	deleteExpired   string // returns the id of each row, and its lag in microseconds
 	deleteReceipts  string
+	names           string // the parameter of that name, a JSON array of strings, as rows
 	since           string // the parameter of that name, microseconds, as a time
 	// deleteDeadLetters deletes by key and time of the failure.
 	deleteDeadLetters string

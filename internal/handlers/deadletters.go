@@ -30,7 +30,7 @@ type deadLetterPage struct {
 // deadLetters answers GET /admin/dead-letters?reason=&sender=&since=&limit=&after=, by sender and object.
 func (a *API) deadLetters(w http.ResponseWriter, r *http.Request) {
 	var q callback.DeadLetterQuery
-	values, err := query(r)
+	values, err := query(r, "reason", "sender", "since", "limit", "after")
 	if err == nil {
 		q, err = deadLetterQuery(values)
 	}

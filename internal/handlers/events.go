@@ -46,7 +46,7 @@ func (a *API) watchAll(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) feed(w http.ResponseWriter, r *http.Request, f events.Filter) {
-	values, err := query(r)
+	values, err := query(r, "type")
 	if err == nil {
 		f.Types, err = eventTypes(values)
 	}

@@ -33,7 +33,8 @@ type schema struct {
 }
 
 type operation struct {
-	Responses map[string]struct {
+	Parameters []struct{ Name, In string }
+	Responses  map[string]struct {
 		Content map[string]struct{ Schema schema }
 	}
 }

@@ -2,10 +2,13 @@ package handlers
 
 import (
 	"context"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -52,7 +55,7 @@ type page struct {
 // objects answers GET /v1/objects?online=&limit=&after=, by id.
 func (a *API) objects(w http.ResponseWriter, r *http.Request) {
 	var q callback.ObjectQuery
-	values, err := query(r)
+	values, err := query(r, "online", "limit", "after")
 	if err == nil {
 		q, err = objectQuery(values)
 	}
@@ -102,11 +105,18 @@ func objectQuery(values url.Values) (callback.ObjectQuery, error) {
 	return q, nil
 }
 
-// query is the request's query. net/http leaves out what it cannot parse, and would answer another question than was asked.
-func query(r *http.Request) (url.Values, error) {
+// query is the request's query, in which only the names in known may stand. To leave out the others, or what cannot be parsed as net/http does,
+// would be to answer another question than was asked.
+func query(r *http.Request, known ...string) (url.Values, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, callback.Errorf(callback.InvalidParameter, "the query string is malformed; ; and %% have to be written as %%3B and %%25")
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if !slices.Contains(known, name) {
+			return nil, callback.Errorf(callback.InvalidParameter, "%.40q: there is no such query parameter; this path takes %s",
+				name, strings.Join(known, ", "))
+		}
 	}
 	return values, nil
 }

@@ -151,3 +151,38 @@ func TestReadsWithoutTheDatabase(t *testing.T) {
 		require.Equal(t, "1", r.Header.Get("Retry-After"))
 	}
 }
+
+// TestUnknownParameters: a misspelt parameter would answer another question than was asked. The refusal names those that exist, which are those
+// that are described.
+func TestUnknownParameters(t *testing.T) {
+	s := newService(t)
+	refused := func(url string, names []string) {
+		for _, query := range []string{"?object_id=4711", "?limit=1&Limit=2", "?" + strings.Repeat("x", 5000)} {
+			detail := s.problem(s.do(http.MethodGet, url+query, ""), http.StatusBadRequest, callback.InvalidParameter)
+			require.Contains(t, detail, "there is no such query parameter", url+query)
+			require.Less(t, len(detail), 200)
+			for _, name := range names {
+				require.Contains(t, detail, name, url)
+			}
+		}
+		for _, name := range names {
+			require.NotContains(t, s.do(http.MethodGet, url+"?"+name+"=", "").body, "no such query parameter", "%s?%s", url, name)
+		}
+	}
+	lists := 0
+	for path, operations := range described.Paths {
+		var names []string
+		for _, p := range operations["get"].Parameters {
+			if p.In == "query" {
+				names = append(names, p.Name)
+			}
+		}
+		if len(names) > 0 {
+			refused(s.public+path, names)
+			refused(s.operator+path, names)
+			lists++
+		}
+	}
+	require.Equal(t, 3, lists)
+	refused(s.operator+"/admin/dead-letters", []string{"reason", "sender", "since", "limit", "after"})
+}

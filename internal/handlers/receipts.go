@@ -76,7 +76,7 @@ type receiptPage struct {
 func (a *API) receipts(w http.ResponseWriter, r *http.Request) {
 	var q callback.ReceiptQuery
 	var count bool
-	values, err := query(r)
+	values, err := query(r, "tag", "sender", "status", "dateStart", "dateEnd", "count", "limit", "after")
 	if err == nil {
 		q, count, err = receiptQuery(values, sender(r))
 	}

@@ -97,7 +97,9 @@ func newServiceOn(t *testing.T, database string, change ...func(*handlers.API)) 
 }
 
 func (s *service) listen(h http.Handler) string {
-	server := httptest.NewServer(h)
+	server := httptest.NewUnstartedServer(h)
+	server.Config.MaxHeaderBytes = 64 << 10
+	server.Start()
 	s.t.Cleanup(server.Close)
 	return server.URL
 }

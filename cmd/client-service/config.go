@@ -42,7 +42,7 @@ type config struct {
 	Tag           string        `conf:"help:tag of every callback"`
 	Duration      time.Duration `conf:"default:0,help:how long traffic is sent. 0: until Ctrl-C or the end of the scenario"`
 	Scenario      string        `conf:"help:a file of phases (see deploy/scenarios) that change rate and source over time"`
-	Settle        time.Duration `conf:"default:15s,help:after the traffic: how long to wait without progress before what is missing counts as lost"`
+	Settle        time.Duration `conf:"default:15s,help:after the traffic: how long to wait without progress before the verdict"`
 	TTLWait       time.Duration `conf:"flag:ttl-wait,env:TTL_WAIT,default:45s,help:after all settled: the longest wait for sampled objects to disappear at their time. Not after Ctrl-C"`
 	Report        string        `conf:"default:text,help:text or json; json: stdout carries one JSON object and nothing else"`
 	Progress      string        `conf:"default:auto,help:auto or lines; auto draws a bar where stderr is a terminal. Lines suit a terminal that other programs write to as well"`
@@ -81,8 +81,18 @@ WHILE IT RUNS
 
 VERDICT
   For every acknowledged callback (any 2xx) each id must have been fetched by a request that reached the source
-  after the POST was sent, and its receipt must be done with every id accounted for. Sampled objects must be
-  readable and gone at their time. Exit status 1: something was lost, or nothing was acknowledged.
+  after the POST was sent, and its receipt must be done with every id accounted for. It is judged as soon as its
+  receipt is done; receipts are read in bulk while there is traffic, so that they may be gone at the end. They are
+  read every second or so: keep them (--receipt-ttl of the service) for ten seconds at least.
+
+  lost        proven: an id that was not fetched although nothing moved for --settle after the traffic; a receipt
+              that does not account for every id; or one that is not done, or gone before its time
+  not judged  what was not seen in time: the service did not answer, the receipt may have come and gone between two
+              looks, a million callbacks waited already, or Ctrl-C stopped the service too. Neither lost nor stored
+
+  Sampled objects must be readable, and gone at their time.
+  Exit status 0: pass. 1: fail; something was lost, nothing was acknowledged, or an object did not keep its time.
+  2: unsettled; nothing is known to be wrong, but not every callback was judged.
   Ctrl-C still gives the report; a second one ends at once.
 `
 

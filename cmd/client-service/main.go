@@ -36,20 +36,30 @@ func main() {
 	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
 	case errors.Is(err, errRed):
 		os.Exit(1) // the report has said why
+	case errors.Is(err, errUnsettled):
+		os.Exit(exitUnsettled)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "client-service:", err)
 		os.Exit(1)
 	}
 }
 
+// exitUnsettled: neither good nor bad is proven. It differs from 0 because a judge that has not seen everything must not look
+// like one that has.
+const exitUnsettled = 2
+
 // exitInterrupted is what shells use for a process that SIGINT ended.
 const exitInterrupted = 130
 
-// errRed: the run was fine, its verdict is not.
-var errRed = errors.New("the verdict is red")
+// The run was fine, its verdict is not.
+var (
+	errRed       = errors.New("the verdict is red")
+	errUnsettled = errors.New("the verdict is not settled")
+)
 
 // run starts the source and its control, sends the traffic until it is over or ctx ends, writes the report to stdout, and
-// stops in reverse. It returns errRed when the verdict is red, and any other error when it could not do its work.
+// stops in reverse. It returns errRed or errUnsettled for a verdict of that kind, and any other error when it could not do its
+// work.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cfg, info, err := parseConfig(args)
 	if errors.Is(err, conf.ErrHelpWanted) || errors.Is(err, conf.ErrVersionWanted) {
@@ -95,8 +105,11 @@ func write(report *traffic.Report, format string, stdout io.Writer) error {
 	if err := writer(stdout); err != nil {
 		return fmt.Errorf("writing the report: %w", err)
 	}
-	if report.Red() {
+	switch {
+	case report.Red():
 		return errRed
+	case report.Unsettled():
+		return errUnsettled
 	}
 	return nil
 }

@@ -72,6 +72,21 @@ func acknowledging(t *testing.T, status int, source func() string) (target strin
 	return srv.URL + "/callback", seen
 }
 
+// unreadable is a service that answers POSTs with a callback, and no reads.
+func unreadable(t *testing.T) (target string) {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = io.WriteString(w, `{"callback_id":"1"}`)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL + "/callback"
+}
+
 // freePort is free now; the program binds it a moment later.
 func freePort(t *testing.T) string {
 	t.Helper()
@@ -113,12 +128,12 @@ func TestJSONReportIsAllThatStdoutCarries(t *testing.T) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		t.Errorf("stdout carries more than one object: %v", err)
 	}
-	for _, name := range []string{"sent", "acknowledged", "fetched", "stored", "lost"} {
+	for _, name := range []string{"sent", "acknowledged", "fetched", "stored", "lost", "not_judged"} {
 		var n float64
 		if err := json.Unmarshal(rep[name], &n); err != nil {
 			t.Errorf("%s: %s", name, rep[name])
 		}
-		if want := map[string]float64{"sent": 20, "acknowledged": 20, "lost": 0}; name != "fetched" && name != "stored" && n != want[name] {
+		if want := map[string]float64{"sent": 20, "acknowledged": 20, "lost": 0, "not_judged": 0}; name != "fetched" && name != "stored" && n != want[name] {
 			t.Errorf("%s is %v", name, n)
 		}
 	}
@@ -146,6 +161,7 @@ func TestExitStatus(t *testing.T) {
 	}{
 		"nothing acknowledged": {append([]string{target(503)}, quick...), 1, "nothing was acknowledged"},
 		"forgotten":            {append([]string{target(202)}, quick...), 1, "not fetched"},
+		"receipts unreadable":  {append([]string{"--target-url=" + unreadable(t), "--ids-max=0"}, quick...), exitUnsettled, "did not answer when its receipt"},
 		"nothing owed":         {append([]string{target(204), "--ids-max=0"}, quick...), 0, "PASS"},
 		"only the source":      {[]string{"--rate=0", "--duration=100ms"}, 0, "NONE"},
 		"help":                 {[]string{"--help"}, 0, "EXAMPLES"},

@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"maps"
 	"sync"
 	"time"
 )
@@ -21,9 +22,13 @@ type hit struct {
 // neverSeen is earlier than any POST.
 const neverSeen = time.Duration(-1)
 
-// hits counts requests per id. Its size is the number of different ids that were asked for, about 100 bytes each; with
-// --unique the judge forgets an id as soon as it is judged, so that a long run stays small.
+// maxHits is how many ids are remembered before those are forgotten that no verdict can need any more.
+const maxHits = 1_000_000
+
+// hits counts requests per id. Its size is the number of different ids that were asked for, about 100 bytes each: up to maxHits,
+// and above that those that were asked for since the oldest callback that waits for its verdict.
 type hits struct {
+	most   int
 	shards [64]struct {
 		sync.Mutex
 		byID map[int64]hit
@@ -31,7 +36,7 @@ type hits struct {
 }
 
 func newHits() *hits {
-	h := &hits{}
+	h := &hits{most: maxHits}
 	for i := range h.shards {
 		h.shards[i].byID = make(map[int64]hit)
 	}
@@ -62,6 +67,7 @@ func (h *hits) settle(id int64, at, now time.Duration, online bool) {
 	h.change(id, func(v *hit) {
 		if at >= v.answered {
 			v.answered, v.finished, v.online = at, now, online
+			v.arrived = max(v.arrived, at) // it may have been forgotten meanwhile
 		}
 	})
 }
@@ -76,9 +82,15 @@ func (h *hits) get(id int64) hit {
 	return hit{arrived: neverSeen, answered: neverSeen}
 }
 
-func (h *hits) forget(id int64) {
-	s := &h.shards[uint64(id)%uint64(len(h.shards))]
-	s.Lock()
-	defer s.Unlock()
-	delete(s.byID, id)
+// prune forgets, when there are more than most, the ids that were last asked for before the time before. An id that is asked
+// for again afterwards is counted from one.
+func (h *hits) prune(before time.Duration) {
+	for i := range h.shards {
+		s := &h.shards[i]
+		s.Lock()
+		if len(s.byID) > h.most/len(h.shards) {
+			maps.DeleteFunc(s.byID, func(_ int64, v hit) bool { return v.arrived < before })
+		}
+		s.Unlock()
+	}
 }

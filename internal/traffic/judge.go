@@ -11,56 +11,76 @@ import (
 )
 
 const (
-	// judgeEvery is how often the judge looks; a lookup per unfinished callback each time.
+	// judgeEvery is the shortest time between two looks. After each look the judge rests restFactor times as long as the look
+	// took, at most maxRest, so that a backlog of a million callbacks costs it a tenth of a core and not a whole one.
 	judgeEvery = 100 * time.Millisecond
-	// receiptsWhileRunning bounds the receipts read at each look while there is traffic: enough for gentle traffic to be
-	// judged as it goes, too few to disturb a measurement. What is left is read at the end.
-	receiptsWhileRunning = 5
-	// freshReceipts of those are of callbacks that were fetched just now.
-	freshReceipts         = 2
-	receiptsWhileSettling = 2000
-	receiptWorkers        = 16
-	// absentEnough receipts in a row that are not there, and none ever done: the service keeps none.
-	absentEnough = 1000
-	// deadLetterAfter without progress, the judge asks whether the ids still owed have become dead letters; and so on.
+	restFactor = 10
+	maxRest    = 5 * time.Second
+	// maxOwed bounds the callbacks that are in the books at a time, and with them the judge's memory: about 200 bytes each. What
+	// is acknowledged while the books are full is not judged.
+	maxOwed = 1_000_000
+	// pruneEvery is how often hits that no verdict can need any more are dropped.
+	pruneEvery = 10 * time.Second
+	// deadLetterAfter is the age at which a callback may have dead letters, so that its receipt is worth reading although
+	// some of its ids were never answered.
 	deadLetterAfter = 2 * time.Second
-	// goneAfter without a listener, the service has been stopped rather than restarted.
-	goneAfter = 2 * time.Second
 	// lossesKept bounds what the report lists; all are counted.
 	lossesKept = 100
 )
 
-// owed is an acknowledged callback that is not yet judged: about 150 bytes. The judge holds one for every callback that
-// the service is behind, and for every one whose receipt was not read yet: its memory is bounded by the length of the
-// backlog (a million callbacks are 150 MB), not by the ids in it.
+// The reasons for which a callback is neither honoured nor lost.
+const (
+	booksWereFull     = "it was acknowledged while a million others waited for their verdict"
+	serviceStopped    = "the run was interrupted and the service stopped"
+	receiptUnread     = "the service did not answer when its receipt was read"
+	receiptMayBeOlder = "its receipt may have been written and deleted before it was read"
+)
+
+// owed is an acknowledged callback that is not yet judged.
 type owed struct {
 	id   string
 	sent time.Duration
 	// ids goes on with the first id that is not yet known to be fetched; left are still to come.
-	ids      idSequence
-	left     int
-	distinct int
+	ids            idSequence
+	left, distinct int32
+	judged         bool
 	// sample is the id that was answered online last, at the time sampleAt, or 0.
 	sample   int64
 	sampleAt time.Duration
+	// due is when its receipt is worth a read.
+	due time.Duration
+	// notDoneAt is when the receipt was last known not to be done. blind is the longest time between two such moments: a
+	// receipt that is kept for longer than that cannot have been written and deleted unseen.
+	notDoneAt, blind time.Duration
 }
 
-// unanswered returns the distinct ids of o whose latest conclusive fetch is older than the POST, and whether each of them at
-// least was tried since.
-func (o *owed) unanswered(h *hits) (ids []int64, allTried bool) {
-	allTried = true
+// notDone notes that the receipt was not there as done at some time from asked to answered.
+func (o *owed) notDone(asked, answered time.Duration) {
+	o.blind = max(o.blind, answered-o.notDoneAt)
+	o.notDoneAt = max(o.notDoneAt, asked)
+}
+
+// unanswered returns the distinct ids of o whose latest conclusive fetch is older than the POST.
+func (o *owed) unanswered(h *hits) (ids []int64) {
 	seq := o.ids
 	for range o.left {
-		id := seq.next()
-		v := h.get(id)
-		if v.answered >= o.sent {
-			continue
+		if id := seq.next(); h.get(id).answered < o.sent {
+			ids = append(ids, id)
 		}
-		ids = append(ids, id)
-		allTried = allTried && v.arrived >= o.sent
 	}
 	slices.Sort(ids)
-	return slices.Compact(ids), allTried
+	return slices.Compact(ids)
+}
+
+// tried reports whether the source was asked for every id of o since the POST, with or without success.
+func (o *owed) tried(h *hits) bool {
+	seq := o.ids
+	for range o.left {
+		if v := h.get(seq.next()); v.answered < o.sent && v.arrived < o.sent {
+			return false
+		}
+	}
+	return true
 }
 
 // Loss is an acknowledged callback that was not honoured.
@@ -72,35 +92,48 @@ type Loss struct {
 }
 
 // judge compares what was acknowledged with what happened. A callback passes through two questions: was every id
-// fetched by a request that reached the source after the POST was sent, and does its receipt account for every id. expect
-// may be called by anybody; all else belongs to one goroutine at a time: watch while there is traffic, then settle.
+// fetched by a request that reached the source after the POST was sent, and does its receipt account for every id. It ends
+// as one of three: honoured, lost, or not judged when the judge could not see it in time.
+//
+// expect may be called by anybody; all else belongs to one goroutine at a time: watch while there is traffic, then settle.
 type judge struct {
 	source   *Source
 	epoch    epoch
 	log      *slog.Logger
 	settleIn time.Duration
 	ttlWait  time.Duration
+	// lateness is how long before its acknowledgement a POST may have been sent.
+	lateness time.Duration
 	verbose  bool
 	receipts *receiptReader
 	sampler  *sampler
+	settling bool
 
-	mu       sync.Mutex
-	incoming []*owed
+	mu        sync.Mutex
+	incoming  []*owed
+	open      int // callbacks in the books
+	maxOpen   int
+	notJudged map[string]int // by reason
 
-	fetching, receipting []*owed
+	owed []*owed
+	// sweepAt is when lists of receipts may be read again.
+	sweepAt time.Duration
+	// kept is how long the service is known to keep a receipt, from one that is read again and again.
+	kept lifetime
 	// sawDone: the service keeps receipts. absent counts receipts in a row that were not there.
 	sawDone bool
 	absent  int
 	outcome receipt // sums
 	losses  []Loss
-	lost    int
-	// unjudged were left when the service was stopped together with the run.
-	unjudged int
+	// honoured and lost are the verdicts so far.
+	honoured, lost int
 	// reachedAt is when the service was last known to listen.
 	reachedAt time.Duration
 	lastAt    time.Duration // of the latest progress
-	askedAt   time.Duration // when dead letters were last asked for
-	owing     int           // ids owed then
+	countedAt time.Duration // when the ids still owed were last counted
+	owing     int           // how many there were
+	prunedAt  time.Duration
+	lookTook  time.Duration // of the last look
 
 	judgedN atomic.Int64
 }
@@ -109,117 +142,123 @@ func newJudge(cfg Config, client *http.Client, source *Source) *judge {
 	api := &api{client: client, origin: origin(cfg.TargetURL), who: cfg.Credentials, timeout: cfg.TargetTimeout}
 	return &judge{
 		source: source, epoch: source.epoch, log: cfg.Log, settleIn: cfg.Settle, ttlWait: cfg.TTLWait, verbose: cfg.gentle(),
-		receipts: &receiptReader{api: api}, sampler: newSampler(api, source.epoch, cfg.Settle),
+		lateness: cfg.RetryFor + 2*cfg.TargetTimeout, maxOpen: maxOwed, notJudged: make(map[string]int),
+		receipts: &receiptReader{api: api, epoch: source.epoch}, sampler: newSampler(api, source.epoch, cfg.Settle),
 	}
 }
 
 func (j *judge) judged() int64 { return j.judgedN.Load() }
 
-// expect takes an acknowledged callback into the books.
+// expect takes an acknowledged callback into the books, if there is room.
 func (j *judge) expect(a ack, b batch) {
-	o := &owed{id: a.id, sent: a.sent, ids: b.ids, left: b.n, distinct: b.distinct}
+	o := &owed{
+		id: a.id, sent: a.sent, ids: b.ids, left: int32(b.n), distinct: int32(b.distinct),
+		due: a.sent + deadLetterAfter, notDoneAt: a.sent,
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.open >= j.maxOpen {
+		j.notJudged[booksWereFull]++
+		return
+	}
+	j.open++
 	j.incoming = append(j.incoming, o)
+}
+
+// left is how many callbacks are in the books.
+func (j *judge) left() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.open
 }
 
 // watch judges while there is traffic, until ctx ends.
 func (j *judge) watch(ctx context.Context) {
-	for sleep(ctx, judgeEvery) {
-		j.step(ctx, receiptsWhileRunning, 1)
+	for sleep(ctx, max(judgeEvery, min(restFactor*j.lookTook, maxRest))) {
+		j.step(ctx)
 	}
 }
 
 // step looks once at everything and reports whether anything moved.
-func (j *judge) step(ctx context.Context, receipts, workers int) bool {
+func (j *judge) step(ctx context.Context) bool {
 	j.mu.Lock()
-	j.fetching = append(j.fetching, j.incoming...)
+	j.owed = append(j.owed, j.incoming...)
 	j.incoming = nil
 	j.mu.Unlock()
 
-	moved := j.checkFetches()
-	moved = j.checkReceipts(ctx, receipts, workers) || moved
+	moved, due := j.checkFetches()
+	moved = j.checkReceipts(ctx, due) || moved
 	if moved {
 		j.lastAt = j.epoch.now()
 	}
 	return moved
 }
 
-func (j *judge) checkFetches() (moved bool) {
-	var fresh []*owed
-	j.fetching = slices.DeleteFunc(j.fetching, func(o *owed) bool {
-		moved = j.advance(o) || moved
-		if o.left > 0 {
-			return false
+// checkFetches crosses off what was fetched and returns the callbacks whose receipts are worth a read.
+func (j *judge) checkFetches() (moved bool, due []*owed) {
+	now := j.epoch.now()
+	oldest := now - j.lateness
+	j.owed = slices.DeleteFunc(j.owed, func(o *owed) bool {
+		if o.judged {
+			return true
 		}
-		if o.id == "" {
+		oldest = min(oldest, o.sent)
+		moved = j.advance(o, now) || moved
+		if o.left == 0 && o.id == "" {
 			j.acquit(o, receipt{}) // the answer named no callback: there is no receipt to ask for
-		} else if o.sample != 0 && len(fresh) < freshReceipts {
-			fresh = append(fresh, o)
-		} else {
-			j.receipting = append(j.receipting, o)
+			return true
 		}
-		return true
+		if now >= o.due && j.worthReading(o, now) {
+			due = append(due, o)
+		}
+		return false
 	})
-	if len(fresh) > 0 {
-		// A few go first, so that under load too there are objects to sample that were stored just now.
-		j.receipting = slices.Insert(j.receipting, 0, fresh...)
+	if now >= j.prunedAt+pruneEvery {
+		j.prunedAt = now
+		j.source.hits.prune(oldest)
 	}
-	return moved
+	j.lookTook = j.epoch.now() - now
+	return moved, due
 }
 
 // advance crosses off the ids that were fetched. What is once crossed off stays so, therefore all ids together cost one
 // lookup each, and a callback that waits costs one a look.
-func (j *judge) advance(o *owed) (moved bool) {
+func (j *judge) advance(o *owed, now time.Duration) (moved bool) {
 	for o.left > 0 {
 		peek := o.ids
 		id := peek.next()
 		h := j.source.hits.get(id)
 		if h.answered < o.sent {
+			if h.arrived < o.sent {
+				o.notDone(now, now) // without even a try the callback cannot be done
+			}
 			return moved
 		}
 		if h.online && h.finished >= o.sampleAt {
 			o.sample, o.sampleAt = id, h.finished
 		}
-		if o.ids.space == 0 {
-			j.source.hits.forget(id) // no other callback will ask for it
-		}
 		o.ids, o.left, moved = peek, o.left-1, true
+	}
+	if moved {
+		o.due = 0
 	}
 	return moved
 }
 
-// checkReceipts reads up to n receipts and reports whether any callback was judged by them. Those that are not done go to
-// the end of the queue.
-func (j *judge) checkReceipts(ctx context.Context, n, workers int) (moved bool) {
-	n = min(n, len(j.receipting))
-	asked := j.receipting[:n]
-	rest := j.receipting[n:]
-	for i, r := range j.receipts.readAll(ctx, asked, workers) {
-		o := asked[i]
-		if r.state == receiptAbsent {
-			j.absent++
-		} else if r.state != receiptUnreadable {
-			j.absent = 0
-		}
-		if r.state != receiptDone {
-			rest = append(rest, o)
-			continue
-		}
-		moved, j.sawDone = true, true
-		if wrong := r.wrongFor(o); wrong != "" {
-			j.condemn(o, wrong, nil)
-		} else {
-			j.acquit(o, r)
-		}
+// worthReading: every id was fetched, or every other one was tried at least, so that the receipt may be done with dead letters.
+func (j *judge) worthReading(o *owed, now time.Duration) bool {
+	if o.id == "" || o.left > 0 && !o.tried(j.source.hits) {
+		o.due = now + sweepEvery
+		return false
 	}
-	j.receipting = rest
-	return moved
+	return true
 }
 
 // acquit: the callback was honoured.
 func (j *judge) acquit(o *owed, r receipt) {
+	j.close(o)
 	j.judgedN.Add(1)
+	j.honoured++
 	j.outcome.add(r)
 	if o.sample != 0 {
 		j.sampler.offer(o, r.claim())
@@ -232,9 +271,25 @@ func (j *judge) acquit(o *owed, r receipt) {
 
 // condemn: the callback was lost.
 func (j *judge) condemn(o *owed, reason string, ids []int64) {
+	j.close(o)
 	j.judgedN.Add(1)
 	j.lost++
 	if len(j.losses) < lossesKept {
 		j.losses = append(j.losses, Loss{CallbackID: o.id, Reason: reason, IDs: ids[:min(len(ids), lossesKept)]})
 	}
+}
+
+// leave: what became of the callback is not known.
+func (j *judge) leave(o *owed, reason string) {
+	j.close(o)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.notJudged[reason]++
+}
+
+func (j *judge) close(o *owed) {
+	o.judged = true
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.open--
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -29,8 +30,8 @@ func origin(target string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// maxAPIBody bounds one answer: an object carries what the source answered.
-const maxAPIBody = 1 << 20
+// maxAPIBody bounds one answer: a page of a thousand receipts takes some hundred kilobytes, more where they name ids.
+const maxAPIBody = 32 << 20
 
 // get decodes a 200 into v and returns the status; 0 and an error when there was no answer or it was not JSON.
 func (a *api) get(ctx context.Context, path string, v any) (int, error) {
@@ -68,6 +69,9 @@ func absentStatus(status int) bool {
 	return false
 }
 
+// listLimit is how many receipts a list has at most.
+const listLimit = 1000
+
 type receiptState int
 
 const (
@@ -75,12 +79,16 @@ const (
 	receiptUnreadable receiptState = iota
 	receiptAbsent
 	receiptPending
+	// receiptUnlisted: not in the list of those that are done; absent or pending.
+	receiptUnlisted
 	receiptDone
 )
 
-// receipt is what GET /v1/callbacks/{id} says.
+// receipt is what GET /v1/callbacks/{id} says, at some time from asked to answered.
 type receipt struct {
-	state   receiptState
+	state           receiptState
+	asked, answered time.Duration
+
 	Status  string `json:"status"`
 	Objects int    `json:"objects"`
 	Stored  int    `json:"stored"`
@@ -99,7 +107,7 @@ func (r *receipt) add(o receipt) {
 
 // wrongFor says why a done receipt does not account for every id of o, or "".
 func (r *receipt) wrongFor(o *owed) string {
-	if r.Objects != o.distinct {
+	if r.Objects != int(o.distinct) {
 		return fmt.Sprintf("receipt counts %d objects, the callback named %d", r.Objects, o.distinct)
 	}
 	if sum := r.Stored + r.Missing + r.Skipped + r.Failed; sum != r.Objects {
@@ -131,18 +139,24 @@ func (r *receipt) describe() string {
 	}
 }
 
-type receiptReader struct{ api *api }
+// receiptReader reads receipts one by one and in lists. It belongs to the judge's goroutine.
+type receiptReader struct {
+	api   *api
+	epoch epoch
+	// noLists: the service has none, or none for us.
+	noLists bool
+}
 
 func (rr *receiptReader) read(ctx context.Context, id string) receipt {
 	var r receipt
+	asked := rr.epoch.now()
 	status, err := rr.api.get(ctx, "/v1/callbacks/"+url.PathEscape(id), &r)
+	r.asked, r.answered = asked, rr.epoch.now()
 	switch {
 	case err != nil:
-		return receipt{}
 	case absentStatus(status):
-		return receipt{state: receiptAbsent}
+		r.state = receiptAbsent
 	case status != http.StatusOK:
-		return receipt{}
 	case r.Status == "done":
 		r.state = receiptDone
 	default:
@@ -171,4 +185,51 @@ func (rr *receiptReader) readAll(ctx context.Context, all []*owed, workers int) 
 	close(next)
 	wg.Wait()
 	return out
+}
+
+// donePage is a page of GET /v1/callbacks?status=done: the newest of those that are older than the callback that it was
+// asked for.
+type donePage struct {
+	asked, answered time.Duration
+	byID            map[string]receipt
+	last            string // the oldest on the page
+	more            bool
+}
+
+// covers reports whether the page has the receipt of a callback that is older than the one it was asked for, if it is done:
+// ids sort by their time.
+func (p *donePage) covers(id string) bool { return !p.more || id >= p.last }
+
+func (p *donePage) find(id string) receipt {
+	r, ok := p.byID[id]
+	if r.state = receiptDone; !ok {
+		r.state = receiptUnlisted
+	}
+	r.asked, r.answered = p.asked, p.answered
+	return r
+}
+
+// listDone reads a page of the receipts that are done of callbacks older than that with the id after; ok is false when there
+// was no answer to go by.
+func (rr *receiptReader) listDone(ctx context.Context, after string) (page donePage, ok bool) {
+	var doc struct {
+		Callbacks []struct {
+			ID string `json:"callback_id"`
+			receipt
+		} `json:"callbacks"`
+		Next string `json:"next"`
+	}
+	page.asked = rr.epoch.now()
+	status, err := rr.api.get(ctx, "/v1/callbacks?status=done&limit="+strconv.Itoa(listLimit)+"&after="+url.QueryEscape(after), &doc)
+	page.answered = rr.epoch.now()
+	if err != nil || status != http.StatusOK {
+		rr.noLists = err == nil && (absentStatus(status) || status == http.StatusBadRequest)
+		return page, false
+	}
+	page.byID = make(map[string]receipt, len(doc.Callbacks))
+	for _, c := range doc.Callbacks {
+		page.byID[c.ID], page.last = c.receipt, c.ID
+	}
+	page.more = doc.Next != "" && page.last != ""
+	return page, true
 }

@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 )
 
-// Report is the sum of a run. Verdict is "pass", "fail", "none" when there was no traffic to judge, or "unsettled" when the
-// run was interrupted and the service stopped before everything was judged; nothing is known to be lost then.
+// Report is the sum of a run. Verdict is "pass" when every acknowledged callback was honoured, "fail", "unsettled" when nothing
+// is known to be wrong but some callbacks could not be judged, or "none" when there was no traffic to judge.
 type Report struct {
 	Verdict string `json:"verdict"`
 	// Failures say in words why it is not a pass.
@@ -44,13 +45,17 @@ type Report struct {
 	Failed          int     `json:"failed"`
 	Receipts        bool    `json:"receipts"`
 
-	// Lost is how many acknowledged callbacks were not honoured, LostIDs the ids concerned and Losses the callbacks, of
-	// each the first hundred.
+	// Honoured, Lost and NotJudged add up to Acknowledged.
+	Honoured int `json:"honoured"`
+	// Lost is how many acknowledged callbacks are proven not to have been honoured, LostIDs the ids concerned and Losses the
+	// callbacks, of each the first hundred.
 	Lost    int     `json:"lost"`
 	LostIDs []int64 `json:"lost_ids,omitempty"`
 	Losses  []Loss  `json:"losses,omitempty"`
-	// Unjudged are the acknowledged callbacks of an unsettled run of which nothing is known.
-	Unjudged int `json:"unjudged"`
+	// NotJudged are the acknowledged callbacks of which it is not known what became of them, and why. They count neither as
+	// lost nor as stored.
+	NotJudged        int            `json:"not_judged"`
+	NotJudgedBecause map[string]int `json:"not_judged_because,omitempty"`
 
 	Objects ObjectTotals `json:"objects"`
 	Source  SourceTotals `json:"source"`
@@ -66,10 +71,14 @@ func (r *Run) report() *Report {
 		Sent: t.sent.Load(), Attempts: t.attempts.Load(), Repeats: t.repeats.Load(), Acknowledged: t.acknowledged.Load(),
 		Refused: t.refused.Load(), GivenUp: t.givenUp.Load(), Unsent: r.unsent, Status: t.byStatus(), AckMS: t.ack.quantiles(),
 		IDs: t.ids.Load(), Stored: j.outcome.Stored, Missing: j.outcome.Missing, Skipped: j.outcome.Skipped, Failed: j.outcome.Failed,
-		Receipts: j.sawDone, Lost: j.lost, Unjudged: j.unjudged, Losses: j.losses, Objects: j.sampler.totals, Source: r.source.totals(),
+		Receipts: j.sawDone, Honoured: j.honoured, Lost: j.lost,
+		NotJudgedBecause: j.notJudged, Losses: j.losses, Objects: j.sampler.totals, Source: r.source.totals(),
 		TrafficSeconds: r.trafficTook.Seconds(), SettleSeconds: r.settleTook.Seconds(),
 	}
 	rep.Fetched = rep.Source.Objects
+	for _, n := range rep.NotJudgedBecause {
+		rep.NotJudged += n
+	}
 	if rep.IDs > 0 {
 		rep.Coalesced = max(0, 1-float64(rep.Source.Requests)/float64(rep.IDs))
 	}
@@ -109,7 +118,7 @@ func (rep *Report) judge(idle bool) {
 	switch {
 	case len(rep.Failures) > 0:
 		rep.Verdict = "fail"
-	case rep.Unjudged > 0:
+	case rep.NotJudged > 0:
 		rep.Verdict = "unsettled"
 	default:
 		rep.Verdict = "pass"
@@ -118,6 +127,9 @@ func (rep *Report) judge(idle bool) {
 
 // Red reports whether the verdict is red. A run without traffic has none.
 func (rep *Report) Red() bool { return rep.Verdict == "fail" }
+
+// Unsettled reports whether nothing is known to be wrong, but not everything could be judged.
+func (rep *Report) Unsettled() bool { return rep.Verdict == "unsettled" }
 
 // WriteJSON writes one JSON object and a newline.
 func (rep *Report) WriteJSON(w io.Writer) error {
@@ -151,11 +163,12 @@ func (rep *Report) WriteText(w io.Writer) error {
 		line("", "lag p50 %.1f ms, p90 %.1f ms, p99 %.1f ms, max %.1f ms", o.LagMS.P50, o.LagMS.P90, o.LagMS.P99, o.LagMS.Max)
 	}
 	line("lost", "%d", rep.Lost)
-	if rep.Unjudged > 0 {
-		line("unjudged", "%d: the service was stopped too", rep.Unjudged)
-	}
 	for _, l := range rep.Losses {
 		line("", "%s: %s %v", l.CallbackID, l.Reason, l.IDs)
+	}
+	line("not judged", "%d", rep.NotJudged)
+	for _, reason := range slices.Sorted(maps.Keys(rep.NotJudgedBecause)) {
+		line("", "%d: %s", rep.NotJudgedBecause[reason], reason)
 	}
 	line("time", "%v of traffic, %v to settle", seconds(rep.TrafficSeconds), seconds(rep.SettleSeconds))
 	_, err := io.WriteString(w, b.String())

@@ -26,7 +26,7 @@ type Config struct {
 	Tag string
 	// Phases are the traffic. None: the run only simulates the source, and there is no verdict.
 	Phases []Phase
-	// Settle is how long the judge waits without progress.
+	// Settle is how long the judge waits after the traffic, without progress, before it concludes.
 	Settle time.Duration
 	// TTLWait is how long the judge waits, after all else is settled, for sampled objects to disappear at their time.
 	TTLWait time.Duration
@@ -75,6 +75,8 @@ func newClient(cfg Config) *http.Client {
 			// Every connection that was needed once is needed again: the default of two idle ones would dial for each callback.
 			MaxIdleConns: conns, MaxIdleConnsPerHost: conns, IdleConnTimeout: 90 * time.Second,
 			TLSHandshakeTimeout: cfg.TargetTimeout,
+			// Compressing pages of receipts would take the service's time, which is being measured.
+			DisableCompression: true,
 		},
 		// A redirect is not an acknowledgement, and following one would turn the POST into a GET.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -94,7 +96,8 @@ func (r *Run) Do(ctx context.Context) *Report {
 
 	interrupted := ctx.Err() != nil
 	if !r.idle() {
-		r.cfg.Log.Info("traffic ended; waiting for what was acknowledged to settle", "interrupted", interrupted, "judged", r.judge.judged(), "acknowledged", r.tally.acknowledged.Load())
+		r.cfg.Log.Info("traffic ended; waiting for what was acknowledged to settle", "interrupted", interrupted,
+			"judged", r.judge.judged(), "acknowledged", r.tally.acknowledged.Load())
 	}
 	r.judge.settle(ctx)
 	r.settleTook = r.epoch.now() - r.began - r.trafficTook

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -31,6 +32,14 @@ type flaws struct {
 	giveUpAfter  int  // attempts for one id; then it is failed. 0: for ever
 	hideFailed   bool // and failed ids are called stored
 	ttl          time.Duration
+	noLists      bool
+	receiptTTL   time.Duration // receipts that are done go after it. 0: they stay
+	// loseFrom and loseTo: these POSTs are acknowledged and leave no trace, as when the inbox was replaced.
+	loseFrom, loseTo int
+	// deafFrom, deafTo and deafFor: reads fail from one POST until a time after another.
+	deafFrom, deafTo int
+	deafFor          time.Duration
+	reads            *atomic.Int64 // counts reads of receipts; may be nil
 }
 
 // service is a small callback service in memory, correct but for its flaws.
@@ -43,8 +52,10 @@ type service struct {
 
 	mu       sync.Mutex
 	posts    int
+	hears    time.Time // when reads succeed again; zero until it is known
 	fetched  map[int64]bool
 	receipts map[string]map[string]any
+	doneAt   map[string]time.Time
 	objects  map[int64]object
 }
 
@@ -57,12 +68,15 @@ func startService(t *testing.T, source string, f flaws) (origin string) {
 	s := &service{
 		flaws: f, source: source, stop: make(chan struct{}), fetched: map[int64]bool{},
 		client:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}},
-		receipts: map[string]map[string]any{}, objects: map[int64]object{},
+		receipts: map[string]map[string]any{}, doneAt: map[string]time.Time{}, objects: map[int64]object{},
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /callback", s.post)
 	if !f.noReceipts {
 		mux.HandleFunc("GET /v1/callbacks/{id}", s.getReceipt)
+		if !f.noLists {
+			mux.HandleFunc("GET /v1/callbacks", s.listReceipts)
+		}
 	}
 	if !f.noObjects {
 		mux.HandleFunc("GET /v1/objects/{id}", s.getObject)
@@ -88,6 +102,9 @@ func (s *service) post(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.posts++
 	n := s.posts
+	if n == s.deafTo {
+		s.hears = time.Now().Add(s.deafFor)
+	}
 	s.mu.Unlock()
 	if s.refuse != 0 || n <= s.refuseFirst {
 		w.WriteHeader(max(s.refuse, http.StatusServiceUnavailable))
@@ -97,10 +114,12 @@ func (s *service) post(w http.ResponseWriter, r *http.Request) {
 	for _, id := range body.IDs {
 		distinct[id] = true
 	}
-	id := fmt.Sprintf("cb-%d", n)
-	s.setReceipt(id, map[string]any{"status": "accepted", "objects": len(distinct)})
-	if !s.forget {
-		s.jobs.Go(func() { s.work(id, n, distinct) })
+	id := fmt.Sprintf("cb-%09d", n)
+	if n < s.loseFrom || n >= s.loseTo {
+		s.setReceipt(id, map[string]any{"callback_id": id, "status": "accepted", "objects": len(distinct)})
+		if !s.forget {
+			s.jobs.Go(func() { s.work(id, n, distinct) })
+		}
 	}
 	if s.plainAnswer {
 		_, _ = fmt.Fprint(w, "ok")
@@ -138,7 +157,7 @@ func (s *service) work(callback string, n int, ids map[int64]bool) {
 	if s.hideFailed {
 		stored, failed = stored+failed, 0
 	}
-	r := map[string]any{"status": "done", "objects": len(ids), "stored": stored, "missing": missing, "failed": failed}
+	r := map[string]any{"callback_id": callback, "status": "done", "objects": len(ids), "stored": stored, "missing": missing, "failed": failed}
 	switch {
 	case s.stuck:
 		r["status"] = "processing"
@@ -192,17 +211,69 @@ func (s *service) setReceipt(id string, r map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.receipts[id] = r
+	if r["status"] == "done" {
+		s.doneAt[id] = time.Now()
+	}
+}
+
+// receipt returns nil when there is none, any more; s.mu is held.
+func (s *service) receipt(id string) map[string]any {
+	if done, ok := s.doneAt[id]; ok && s.receiptTTL > 0 && time.Since(done) >= s.receiptTTL {
+		return nil
+	}
+	return s.receipts[id]
+}
+
+// deaf counts a read and reports whether it is to fail; s.mu is held.
+func (s *service) deaf() bool {
+	if s.reads != nil {
+		s.reads.Add(1)
+	}
+	return s.deafFrom > 0 && s.posts >= s.deafFrom && (s.hears.IsZero() || time.Now().Before(s.hears))
 }
 
 func (s *service) getReceipt(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	receipt := s.receipts[r.PathValue("id")]
+	deaf, receipt := s.deaf(), s.receipt(r.PathValue("id"))
 	s.mu.Unlock()
-	if receipt == nil {
+	switch {
+	case deaf:
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case receipt == nil:
 		http.NotFound(w, r)
+	default:
+		writeJSON(w, receipt)
+	}
+}
+
+// listReceipts lists those that are done, the newest first.
+func (s *service) listReceipts(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	limit, err := strconv.Atoi(q.Get("limit"))
+	if err != nil || limit < 1 || limit > 1000 || q.Get("status") != "done" {
+		http.Error(w, "status=done and a limit from 1 to 1000 are all that this fake knows", http.StatusBadRequest)
 		return
 	}
-	writeJSON(w, receipt)
+	page := map[string]any{}
+	found := []any{}
+	s.mu.Lock()
+	deaf := s.deaf()
+	for n := s.posts; n > 0 && len(found) < limit; n-- {
+		id := fmt.Sprintf("cb-%09d", n)
+		if receipt := s.receipt(id); receipt["status"] == "done" && (q.Get("after") == "" || id < q.Get("after")) {
+			found = append(found, receipt)
+			page["next"] = id
+		}
+	}
+	s.mu.Unlock()
+	if deaf {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	if page["callbacks"] = found; len(found) < limit {
+		delete(page, "next")
+	}
+	writeJSON(w, page)
 }
 
 func (s *service) getObject(w http.ResponseWriter, r *http.Request) {

@@ -6,31 +6,36 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
+)
+
+const (
+	// countAfter without progress, the judge counts the ids still owed: those behind one that is stuck may have been fetched.
+	countAfter = 2 * time.Second
+	// goneAfter without a listener, the service has been stopped rather than restarted.
+	goneAfter = 2 * time.Second
 )
 
 // settle judges what is left after the traffic: it returns as soon as everything is judged, or after settleIn without
-// progress, and then what is left is lost. Progress is only what brings a callback nearer to its verdict; a service that
+// progress; then conclude says what is lost. Progress is only what brings a callback nearer to its verdict; a service that
 // fetches the same ids for ever makes none. It then waits for sampled objects to reach their time, until interrupt
 // ends: then somebody is waiting for the report. Who interrupts often stops both sides, and a service that went away
 // keeps what it owes for its next start; that is neither honoured nor lost.
 func (j *judge) settle(interrupt context.Context) {
 	ctx := context.WithoutCancel(interrupt) // an interrupted run is judged too
+	j.settling = true
 	j.lastAt = j.epoch.now()
 	j.reachedAt = j.lastAt
+	for _, o := range j.owed {
+		o.due = min(o.due, j.lastAt)
+	}
 	for j.left() > 0 {
-		moved := j.step(ctx, receiptsWhileSettling, receiptWorkers)
-		j.forgoReceipts()
-		quiet := j.epoch.now() - j.lastAt
-		if wait := min(deadLetterAfter, j.settleIn/2); quiet > wait && j.epoch.now()-j.askedAt > wait {
-			for j.checkDeadLetters(ctx) {
-			}
-			j.askedAt = j.epoch.now()
-		}
+		moved := j.step(ctx) || j.fewerOwing()
 		if j.epoch.now()-j.lastAt > j.settleIn {
 			break
 		}
 		if interrupt.Err() != nil && j.serviceGone(ctx, moved) {
-			j.unjudged = j.left()
+			j.leaveAll(serviceStopped)
 			j.sampler.stop()
 			return
 		}
@@ -38,11 +43,30 @@ func (j *judge) settle(interrupt context.Context) {
 			sleep(ctx, judgeEvery)
 		}
 	}
-	j.condemnLeft(ctx)
+	j.conclude(ctx)
 	if j.lost == 0 {
 		j.sampler.await(interrupt, j.ttlWait, j.log)
 	}
 	j.sampler.stop()
+}
+
+// fewerOwing reports whether ids were fetched of callbacks whose first missing id is stuck, which advance does not see.
+func (j *judge) fewerOwing() (moved bool) {
+	now := j.epoch.now()
+	if wait := min(countAfter, j.settleIn/2); now-j.lastAt <= wait || now-j.countedAt <= wait {
+		return false
+	}
+	owing := 0
+	for _, o := range j.owed {
+		if !o.judged {
+			owing += len(o.unanswered(j.source.hits))
+		}
+	}
+	if moved = owing < j.owing; moved {
+		j.lastAt = now
+	}
+	j.owing, j.countedAt = owing, now
+	return moved
 }
 
 // serviceGone reports whether nothing listens at the service's address, for a while now.
@@ -57,70 +81,65 @@ func (j *judge) serviceGone(ctx context.Context, moved bool) bool {
 	return false
 }
 
-// left is how many callbacks are not judged.
-func (j *judge) left() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return len(j.incoming) + len(j.fetching) + len(j.receipting)
+// conclude ends the run for the callbacks that are left after settleIn without progress. Lost is a callback with an id that
+// nobody asked the source for since the POST. The others were fetched, or tried in vain, and their receipts decide. They are
+// read until the service answers none of a batch.
+func (j *judge) conclude(ctx context.Context) {
+	var ask []*owed
+	for _, o := range j.owed {
+		if o.judged {
+			continue
+		}
+		if o.id == "" || !o.tried(j.source.hits) {
+			j.condemnUnfetched(o, o.unanswered(j.source.hits))
+		} else {
+			ask = append(ask, o)
+		}
+	}
+	j.kept.lookedAt = 0 // look now
+	j.checkLifetime(ctx)
+	for answered := true; answered && len(ask) > 0; {
+		batch := ask[:min(len(ask), receiptsByIDSettling)]
+		ask = ask[len(batch):]
+		answered = false
+		for i, r := range j.receipts.readAll(ctx, batch, receiptWorkers) {
+			answered = answered || r.state != receiptUnreadable
+			j.weighLast(batch[i], r)
+		}
+	}
+	for _, o := range ask {
+		j.leave(o, receiptUnread)
+	}
+	j.owed = nil
 }
 
-// forgoReceipts judges by fetches alone when the service keeps no receipts: not one was ever done, and of those that are
-// left all, or very many, were looked for in vain. A service that keeps receipts has them from the 202 on.
-func (j *judge) forgoReceipts() {
-	if j.sawDone || len(j.receipting) == 0 || j.absent < min(len(j.receipting), absentEnough) {
+// weighLast is weigh when nobody will look again.
+func (j *judge) weighLast(o *owed, r receipt) {
+	if j.weigh(o, r) {
 		return
 	}
-	for _, o := range j.receipting {
-		j.acquit(o, receipt{})
+	ids := o.unanswered(j.source.hits)
+	switch {
+	case r.state == receiptUnreadable:
+		j.leave(o, receiptUnread)
+	case r.state == receiptAbsent && j.sawDone && o.blind >= j.kept.known:
+		j.leave(o, receiptMayBeOlder)
+	case len(ids) > 0:
+		j.condemnUnfetched(o, ids)
+	default:
+		j.condemn(o, "receipt is "+r.describe(), nil)
 	}
-	j.receipting, j.lastAt = nil, j.epoch.now()
 }
 
-// checkDeadLetters acquits callbacks whose ids were tried since the POST without success and which the receipt admits as
-// failed: dead letters are kept, not lost. It asks for a bounded number and reports whether any was acquitted.
-func (j *judge) checkDeadLetters(ctx context.Context) (moved bool) {
-	var asked, rest []*owed
-	owes, owing := make(map[*owed]int), 0
-	for _, o := range j.fetching {
-		ids, tried := o.unanswered(j.source.hits)
-		owing += len(ids)
-		if tried && o.id != "" && len(asked) < receiptsWhileSettling {
-			asked, owes[o] = append(asked, o), len(ids)
-		} else {
-			rest = append(rest, o)
-		}
-	}
-	if owing < j.owing {
-		j.lastAt = j.epoch.now() // ids behind one that is stuck were fetched
-	}
-	j.owing = owing
-	for i, r := range j.receipts.readAll(ctx, asked, receiptWorkers) {
-		o := asked[i]
-		if r.state == receiptDone && r.wrongFor(o) == "" && r.Failed >= owes[o] {
-			moved, j.sawDone, j.lastAt = true, true, j.epoch.now()
-			j.acquit(o, r)
-		} else {
-			rest = append(rest, o)
-		}
-	}
-	j.fetching = rest
-	return moved
+func (j *judge) condemnUnfetched(o *owed, ids []int64) {
+	j.condemn(o, fmt.Sprintf("%d ids were not fetched after the POST was sent", len(ids)), ids)
 }
 
-// condemnLeft says of each callback that is left why it counts as lost.
-func (j *judge) condemnLeft(ctx context.Context) {
-	for _, o := range j.fetching {
-		ids, _ := o.unanswered(j.source.hits)
-		j.condemn(o, fmt.Sprintf("%d ids were not fetched after the POST was sent", len(ids)), ids)
+func (j *judge) leaveAll(reason string) {
+	for _, o := range j.owed {
+		if !o.judged {
+			j.leave(o, reason)
+		}
 	}
-	j.fetching = nil
-	// Asked once more only to be able to say what is wrong with them.
-	few := j.receipting[:min(len(j.receipting), lossesKept)]
-	for i, r := range j.receipts.readAll(ctx, few, receiptWorkers) {
-		j.condemn(few[i], "receipt is "+r.describe(), nil)
-	}
-	for _, o := range j.receipting[len(few):] {
-		j.condemn(o, "receipt is not done", nil)
-	}
-	j.receipting = nil
+	j.owed = nil
 }

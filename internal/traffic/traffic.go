@@ -4,9 +4,9 @@
 // It knows the service only by its HTTP contract and imports nothing else of this module: a judge that shared code
 // with the judged would share its mistakes.
 //
-// The way of one callback: the schedule says when, the sender posts it (and repeats it like a good sender), the ledger
-// keeps what was acknowledged, the judge compares it with what reached the source, with its receipt, and with sampled
-// objects. The report is the sum.
+// The way of one callback: the schedule says when, the sender posts it (and repeats it like a good sender), the judge keeps
+// what was acknowledged until it has compared it with what reached the source and with its receipt. From those the sampler
+// takes a few objects and watches them disappear. The report is the sum.
 package traffic
 
 import "time"

@@ -126,7 +126,7 @@ func TestVerdictHiddenFailureIsLost(t *testing.T) {
 	}
 }
 
-// With --unique the source forgets what is judged; the verdict stays the same, both ways.
+// With --unique no fetch serves two callbacks; the verdict stays the same, both ways.
 func TestVerdictUnique(t *testing.T) {
 	t.Parallel()
 	unique := func(c *Config) { c.Phases[0].Shape = Shape{IDsMax: 10, Unique: true} }
@@ -190,8 +190,8 @@ func TestInterruptedWithItsService(t *testing.T) {
 	t.Parallel()
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }))
 	rep := interrupt(t, NewSource(quick()), service.URL, service.Close)
-	if rep.Verdict != "unsettled" || rep.Lost != 0 || rep.Unjudged == 0 || rep.Red() {
-		t.Errorf("verdict %s %v, lost %d, unjudged %d", rep.Verdict, rep.Failures, rep.Lost, rep.Unjudged)
+	if rep.Verdict != "unsettled" || rep.Lost != 0 || rep.NotJudged == 0 || rep.Red() {
+		t.Errorf("verdict %s %v, lost %d, not judged %d", rep.Verdict, rep.Failures, rep.Lost, rep.NotJudged)
 	}
 }
 
@@ -208,7 +208,7 @@ func TestServiceGoneForGoodIsLost(t *testing.T) {
 		TargetURL: service.URL + "/callback", TargetTimeout: time.Second, RetryFor: 100 * time.Millisecond, Outstanding: 10,
 		Phases: []Phase{{For: 200 * time.Millisecond, Rate: 50, Shape: Shape{IDsMax: 500, IDSpace: 10}}}, Settle: 3 * time.Second, Log: silent(),
 	}, NewSource(quick())).Do(context.Background())
-	if !rep.Red() || rep.Lost == 0 || rep.Unjudged != 0 {
-		t.Errorf("verdict %s, lost %d, unjudged %d", rep.Verdict, rep.Lost, rep.Unjudged)
+	if !rep.Red() || rep.Lost == 0 || rep.NotJudged != 0 {
+		t.Errorf("verdict %s, lost %d, not judged %d", rep.Verdict, rep.Lost, rep.NotJudged)
 	}
 }

@@ -16,8 +16,8 @@ const (
 	judgeEvery = 100 * time.Millisecond
 	restFactor = 10
 	maxRest    = 5 * time.Second
-	// maxOwed bounds the callbacks that are in the books at a time, and with them the judge's memory: about 200 bytes each. What
-	// is acknowledged while the books are full is not judged.
+	// maxOwed bounds the callbacks that are in the books at a time, and with them the judge's memory: about 170 bytes each, and
+	// as much again until they are collected. What is acknowledged while the books are full is not judged.
 	maxOwed = 1_000_000
 	// pruneEvery is how often hits that no verdict can need any more are dropped.
 	pruneEvery = 10 * time.Second
@@ -118,6 +118,8 @@ type judge struct {
 	owed []*owed
 	// sweepAt is when lists of receipts may be read again.
 	sweepAt time.Duration
+	// readTook is how long it took to read a few receipts, when that was last done between two sweeps.
+	readTook time.Duration
 	// kept is how long the service is known to keep a receipt, from one that is read again and again.
 	kept lifetime
 	// sawDone: the service keeps receipts. absent counts receipts in a row that were not there.
@@ -174,9 +176,14 @@ func (j *judge) left() int {
 
 // watch judges while there is traffic, until ctx ends.
 func (j *judge) watch(ctx context.Context) {
-	for sleep(ctx, max(judgeEvery, min(restFactor*j.lookTook, maxRest))) {
+	for j.rest(ctx) {
 		j.step(ctx)
 	}
+}
+
+// rest is the pause before the next look. It reports whether it ended before ctx did.
+func (j *judge) rest(ctx context.Context) bool {
+	return sleep(ctx, max(judgeEvery, min(restFactor*j.lookTook, maxRest)))
 }
 
 // step looks once at everything and reports whether anything moved.

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -139,12 +140,12 @@ func (r *receipt) describe() string {
 	}
 }
 
-// receiptReader reads receipts one by one and in lists. It belongs to the judge's goroutine.
+// receiptReader reads receipts one by one and in lists. Safe for concurrent use.
 type receiptReader struct {
 	api   *api
 	epoch epoch
 	// noLists: the service has none, or none for us.
-	noLists bool
+	noLists atomic.Bool
 }
 
 func (rr *receiptReader) read(ctx context.Context, id string) receipt {
@@ -187,6 +188,31 @@ func (rr *receiptReader) readAll(ctx context.Context, all []*owed, workers int) 
 	return out
 }
 
+// readShare reads the receipts of a share, the newest first, and returns them in the same order, as far as it came. Where the
+// service's list cannot be joined, at the top and below a gap, it reads one receipt by its id and then the list of those that are
+// older: two requests for up to a thousand receipts.
+func (rr *receiptReader) readShare(ctx context.Context, share []*owed) (out []receipt) {
+	for pages := 0; pages < sharePages && len(out) < len(share); pages++ {
+		top := share[len(out)].id
+		r := rr.read(ctx, top)
+		if r.state == receiptUnreadable {
+			return out // it may be better the next time
+		}
+		out = append(out, r)
+		if len(out) == len(share) {
+			return out
+		}
+		page, ok := rr.listDone(ctx, top)
+		if !ok {
+			return out
+		}
+		for len(out) < len(share) && page.covers(share[len(out)].id) {
+			out = append(out, page.find(share[len(out)].id))
+		}
+	}
+	return out
+}
+
 // donePage is a page of GET /v1/callbacks?status=done: the newest of those that are older than the callback that it was
 // asked for.
 type donePage struct {
@@ -223,7 +249,9 @@ func (rr *receiptReader) listDone(ctx context.Context, after string) (page doneP
 	status, err := rr.api.get(ctx, "/v1/callbacks?status=done&limit="+strconv.Itoa(listLimit)+"&after="+url.QueryEscape(after), &doc)
 	page.answered = rr.epoch.now()
 	if err != nil || status != http.StatusOK {
-		rr.noLists = err == nil && (absentStatus(status) || status == http.StatusBadRequest)
+		if err == nil && (absentStatus(status) || status == http.StatusBadRequest) {
+			rr.noLists.Store(true)
+		}
 		return page, false
 	}
 	page.byID = make(map[string]receipt, len(doc.Callbacks))

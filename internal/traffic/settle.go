@@ -39,9 +39,7 @@ func (j *judge) settle(interrupt context.Context) {
 			j.sampler.stop()
 			return
 		}
-		if !moved {
-			sleep(ctx, judgeEvery)
-		}
+		j.rest(ctx)
 	}
 	j.conclude(ctx)
 	if j.lost == 0 {
@@ -102,7 +100,7 @@ func (j *judge) conclude(ctx context.Context) {
 		batch := ask[:min(len(ask), receiptsByIDSettling)]
 		ask = ask[len(batch):]
 		answered = false
-		for i, r := range j.receipts.readAll(ctx, batch, receiptWorkers) {
+		for i, r := range j.receipts.readAll(ctx, batch, receiptReaders) {
 			answered = answered || r.state != receiptUnreadable
 			j.weighLast(batch[i], r)
 		}

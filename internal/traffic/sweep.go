@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -12,14 +13,17 @@ const (
 	// sweepEvery is the shortest time between two sweeps while there is traffic. A sweep is also followed by a rest as long
 	// as itself, so that a service that is slow to answer is asked less.
 	sweepEvery = time.Second
-	// sweepPages bounds the lists of one sweep.
-	sweepPages = 50
+	// sweepReaders bounds the requests of a sweep that are under way at a time, sweepShares the receipts it can be after, and
+	// sharePages the lists that are read for a share of them.
+	sweepReaders = 8
+	sweepShares  = 50
+	sharePages   = 5
 	// receiptsByID bounds the receipts that a look reads one by one: enough for gentle traffic, and under load for objects
 	// to sample that were stored just now.
 	receiptsByID = 5
 	// receiptsByIDSettling bounds them when there is no traffic that they could disturb.
 	receiptsByIDSettling = 2000
-	receiptWorkers       = 16
+	receiptReaders       = 16
 	// absentEnough receipts in a row that are not there, and none ever done: the service keeps none.
 	absentEnough = 1000
 	// lookAgain is the shortest time after which a receipt that was not done is read again. From there the pauses grow.
@@ -31,48 +35,68 @@ func (j *judge) checkReceipts(ctx context.Context, due []*owed) (moved bool) {
 	if j.forgoReceipts(due) {
 		return true
 	}
-	j.checkLifetime(ctx)
-	if len(due) <= receiptsByID || !j.settling && j.epoch.now() < j.sweepAt {
-		return j.readByID(ctx, due[max(0, len(due)-receiptsByID):])
-	}
 	began := j.epoch.now()
-	moved = j.sweep(ctx, due)
+	switch {
+	case len(due) <= receiptsByID:
+		j.checkLifetime(ctx)
+		return j.readByID(ctx, due)
+	case !j.settling && began < j.sweepAt:
+		// A look must not wait for a service that is slow to answer.
+		if j.readTook < judgeEvery {
+			moved = j.readByID(ctx, due[len(due)-receiptsByID:])
+			j.readTook = j.epoch.now() - began
+		}
+		return moved
+	}
+	j.readTook = 0
+	j.checkLifetime(ctx)
+	if j.sawDone && !j.receipts.noLists.Load() {
+		moved = j.sweep(ctx, due)
+	} else if j.settling {
+		moved = j.readByID(ctx, due[:min(len(due), receiptsByIDSettling)])
+	} else {
+		moved = j.readByID(ctx, due[:receiptsByID])
+	}
 	now := j.epoch.now()
 	j.sweepAt = now + max(sweepEvery, now-began)
 	return moved
 }
 
-// sweep reads the receipts of due in bulk, the newest first, as the service lists them. Where the service has none of them, at
-// the top and below a gap, it asks for one receipt by its id and for the list after that one: two requests for up to a
-// thousand callbacks. A service without lists is asked for few receipts while there is traffic, and for the others afterwards.
+// sweep reads the receipts of due in bulk, the newest first, as the service lists them. It waits for the goroutines that it
+// starts.
 func (j *judge) sweep(ctx context.Context, due []*owed) (moved bool) {
 	slices.SortFunc(due, func(a, b *owed) int { return strings.Compare(b.id, a.id) })
-	for pages := 0; pages < sweepPages && len(due) > receiptsByID && j.sawDone && !j.receipts.noLists; pages++ {
-		top := due[0]
-		r := j.receipts.read(ctx, top.id)
-		if r.state == receiptUnreadable {
-			return moved // it may be better the next time
-		}
-		moved = j.weigh(top, r) || moved
-		due = due[1:]
-		page, ok := j.receipts.listDone(ctx, top.id)
-		if !ok {
-			break
-		}
-		for len(due) > 0 && page.covers(due[0].id) {
-			moved = j.weigh(due[0], page.find(due[0].id)) || moved
-			due = due[1:]
+	due = due[:min(len(due), sweepShares*listLimit)]
+	var shares [][]*owed
+	for share := range slices.Chunk(due, listLimit) {
+		shares = append(shares, share)
+	}
+	read := make([][]receipt, len(shares))
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(sweepReaders, len(shares)) {
+		// Stopped by closing next, awaited below.
+		wg.Go(func() {
+			for i := range next {
+				read[i] = j.receipts.readShare(ctx, shares[i])
+			}
+		})
+	}
+	for i := range shares {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	for i, share := range shares {
+		for k, r := range read[i] {
+			moved = j.weigh(share[k], r) || moved
 		}
 	}
-	few := receiptsByID
-	if j.settling {
-		few = receiptsByIDSettling
-	}
-	return j.readByID(ctx, due[:min(len(due), few)]) || moved
+	return moved
 }
 
 func (j *judge) readByID(ctx context.Context, few []*owed) (moved bool) {
-	for i, r := range j.receipts.readAll(ctx, few, receiptWorkers) {
+	for i, r := range j.receipts.readAll(ctx, few, receiptReaders) {
 		moved = j.weigh(few[i], r) || moved
 	}
 	return moved

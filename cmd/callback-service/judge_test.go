@@ -38,9 +38,9 @@ type verdict struct {
 	status                                    int
 }
 
-// startJudge runs client-service as the object source at the address source and as the sender to target; wait returns its
-// verdict.
-func startJudge(t *testing.T, source, target string, args ...string) (wait func() verdict) {
+// startJudge runs client-service as the object source at the address source and as the sender to target. Its verdict comes out
+// of the channel.
+func startJudge(t *testing.T, source, target string, args ...string) <-chan verdict {
 	t.Helper()
 	exe, err := binary("client-service")
 	require.NoError(t, err)
@@ -50,13 +50,16 @@ func startJudge(t *testing.T, source, target string, args ...string) (wait func(
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	return func() (v verdict) {
-		_ = cmd.Wait() // its status says it
-		require.NoError(t, json.Unmarshal(stdout.Bytes(), &v), "%s", &stderr)
-		v.status = cmd.ProcessState.ExitCode()
-		require.Equal(t, v.Acknowledged, v.Honoured+v.Lost+v.NotJudged)
-		return v
-	}
+	done := make(chan verdict, 1)
+	go func() { // ends with the process
+		_ = cmd.Wait() // the exit status says it
+		v := verdict{status: cmd.ProcessState.ExitCode()}
+		if err := json.Unmarshal(stdout.Bytes(), &v); err != nil {
+			v.Failures = append(v.Failures, err.Error(), stderr.String())
+		}
+		done <- v
+	}()
+	return done
 }
 
 // balance is a load balancer before the services. One that is down gives 502.
@@ -92,13 +95,11 @@ func TestVerdictWithShortReceipts(t *testing.T) {
 			addresses[i] = freeAddress(t)
 			services[i] = replica(i)
 		}
-		wait := startJudge(t, source, balance(t, addresses), "--target-header=Authorization: Bearer "+key, "--rate=150", "--duration=20s", "--ids-max=6", "--id-space=100000")
+		done := startJudge(t, source, balance(t, addresses), "--target-header=Authorization: Bearer "+key, "--rate=150", "--duration=20s", "--ids-max=6", "--id-space=100000")
 		services[0].eventually("traffic flows", func() bool { return services[0].metric("callback_accepted_total") > 300 })
 		services[0].kill()
 		s := replica(0)
 
-		done := make(chan verdict, 1)
-		go func() { done <- wait() }()
 		// By itself the task that deletes receipts runs once a minute.
 		for again := time.NewTicker(500 * time.Millisecond); ; {
 			response, err := client.Post(s.operator+"/admin/tasks/receipts/run", "application/json", nil)
@@ -128,7 +129,7 @@ func TestVerdictOnAReplacedInbox(t *testing.T) {
 	dir, source, address := t.TempDir(), freeAddress(t), freeAddress(t)
 	args := []string{"--web-address=" + address, "--source-url=http://" + source, "--object-ttl=1h", "--receipt-ttl=1h", "--pool-workers=4"}
 	s := start(t, dir, args...)
-	wait := startJudge(t, source, "http://"+address, "--rate=100", "--duration=8s", "--ids-max=5", "--unique", "--settle=5s")
+	done := startJudge(t, source, "http://"+address, "--rate=100", "--duration=8s", "--ids-max=5", "--unique", "--settle=5s")
 	s.eventually("a backlog grows", func() bool { return s.metric("callback_inbox_depth") > 100 })
 	s.kill()
 	file := filepath.Join(dir, "inbox.db")
@@ -141,11 +142,12 @@ func TestVerdictOnAReplacedInbox(t *testing.T) {
 	}
 	start(t, dir, append(args, "--pool-workers=64")...)
 
-	v := wait()
+	v := <-done
 	require.Equal(t, "fail", v.Verdict, "%+v", v)
 	require.Equal(t, 1, v.status)
 	// Some may not have been acknowledged before the kill, and were posted again; nothing else was lost.
 	require.Greater(t, v.Lost, int(stat.Callbacks)*3/4)
 	require.LessOrEqual(t, v.Lost, int(stat.Callbacks))
 	require.Zero(t, v.NotJudged, "%v", v.NotJudgedBecause)
+	require.Equal(t, v.Acknowledged, v.Honoured+v.Lost)
 }

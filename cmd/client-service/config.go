@@ -34,7 +34,7 @@ type config struct {
 	TargetWait    time.Duration `conf:"default:30s,help:how long to wait for the target to listen before the traffic begins"`
 	Rate          float64       `conf:"default:0.2,help:callbacks a second (open loop: sent when due whatever became of those before). 0: only simulate the source"`
 	Concurrency   int           `conf:"default:0,help:closed loop instead: so many senders that each post again when answered"`
-	Outstanding   int           `conf:"default:4096,help:callbacks that may be unanswered at a time; those due meanwhile wait and are measured from when they were due"`
+	Outstanding   int           `conf:"default:4000,help:callbacks that may be unanswered at a time; keep it below what the service takes at once as its receipts are read meanwhile. Those due wait and are measured from when they were due"`
 	RetryFor      time.Duration `conf:"default:1m,help:how long one callback is repeated on 429 or 502-504 or a failed connection"`
 	IDsMax        int           `conf:"flag:ids-max,env:IDS_MAX,default:200,help:a callback has 0 to so many random ids"`
 	IDSpace       int64         `conf:"flag:id-space,env:ID_SPACE,default:100,help:ids are drawn from 1 to this: a small space means many repeats"`

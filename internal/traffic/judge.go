@@ -11,18 +11,20 @@ import (
 )
 
 const (
-	// judgeEvery is the shortest time between two looks. After each look the judge rests restFactor times as long as the look
-	// took, at most maxRest, so that a backlog of a million callbacks costs it a tenth of a core and not a whole one.
+	// judgeEvery is the shortest time between two looks. After each look the judge rests restFactor
+	// times as long as the look took, at most maxRest, so that a backlog of a million callbacks
+	// costs it a fifth of a core and not a whole one.
 	judgeEvery = 100 * time.Millisecond
-	restFactor = 10
-	maxRest    = 5 * time.Second
-	// maxOwed bounds the callbacks that are in the books at a time, and with them the judge's memory: about 170 bytes each, and
-	// as much again until they are collected. What is acknowledged while the books are full is not judged.
+	restFactor = 4
+	maxRest    = 2 * time.Second
+	// maxOwed bounds the callbacks that are in the books at a time, and with them the judge's
+	// memory: about 170 bytes each, and as much again until they are collected. What is
+	// acknowledged while the books are full is not judged.
 	maxOwed = 1_000_000
 	// pruneEvery is how often hits that no verdict can need any more are dropped.
 	pruneEvery = 10 * time.Second
-	// deadLetterAfter is the age at which a callback may have dead letters, so that its receipt is worth reading although
-	// some of its ids were never answered.
+	// deadLetterAfter is the age at which a callback may have dead letters, so that its receipt is
+	// worth reading although some of its ids were never answered.
 	deadLetterAfter = 2 * time.Second
 	// lossesKept bounds what the report lists; all are counted.
 	lossesKept = 100
@@ -36,53 +38,6 @@ const (
 	receiptMayBeOlder = "its receipt may have been written and deleted before it was read"
 )
 
-// owed is an acknowledged callback that is not yet judged.
-type owed struct {
-	id   string
-	sent time.Duration
-	// ids goes on with the first id that is not yet known to be fetched; left are still to come.
-	ids            idSequence
-	left, distinct int32
-	judged         bool
-	// sample is the id that was answered online last, at the time sampleAt, or 0.
-	sample   int64
-	sampleAt time.Duration
-	// due is when its receipt is worth a read.
-	due time.Duration
-	// notDoneAt is when the receipt was last known not to be done. blind is the longest time between two such moments: a
-	// receipt that is kept for longer than that cannot have been written and deleted unseen.
-	notDoneAt, blind time.Duration
-}
-
-// notDone notes that the receipt was not there as done at some time from asked to answered.
-func (o *owed) notDone(asked, answered time.Duration) {
-	o.blind = max(o.blind, answered-o.notDoneAt)
-	o.notDoneAt = max(o.notDoneAt, asked)
-}
-
-// unanswered returns the distinct ids of o whose latest conclusive fetch is older than the POST.
-func (o *owed) unanswered(h *hits) (ids []int64) {
-	seq := o.ids
-	for range o.left {
-		if id := seq.next(); h.get(id).answered < o.sent {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
-// tried reports whether the source was asked for every id of o since the POST, with or without success.
-func (o *owed) tried(h *hits) bool {
-	seq := o.ids
-	for range o.left {
-		if v := h.get(seq.next()); v.answered < o.sent && v.arrived < o.sent {
-			return false
-		}
-	}
-	return true
-}
-
 // Loss is an acknowledged callback that was not honoured.
 type Loss struct {
 	CallbackID string `json:"callback_id,omitempty"`
@@ -91,11 +46,13 @@ type Loss struct {
 	IDs []int64 `json:"ids,omitempty"`
 }
 
-// judge compares what was acknowledged with what happened. A callback passes through two questions: was every id
-// fetched by a request that reached the source after the POST was sent, and does its receipt account for every id. It ends
-// as one of three: honoured, lost, or not judged when the judge could not see it in time.
+// judge compares what was acknowledged with what happened. A callback passes through two questions:
+// was every id fetched by a request that reached the source after the POST was sent, and does its
+// receipt account for every id. It ends as one of three: honoured, lost, or not judged when the
+// judge could not see it in time.
 //
-// expect may be called by anybody; all else belongs to one goroutine at a time: watch while there is traffic, then settle.
+// expect may be called by anybody; all else belongs to one goroutine at a time: watch while there
+// is traffic, then settle.
 type judge struct {
 	source   *Source
 	epoch    epoch
@@ -118,10 +75,13 @@ type judge struct {
 	owed []*owed
 	// sweepAt is when lists of receipts may be read again.
 	sweepAt time.Duration
-	// readTook is how long it took to read a few receipts, when that was last done between two sweeps.
+	// readTook is how long it took to read a few receipts, when that was last done between two
+	// sweeps.
 	readTook time.Duration
-	// kept is how long the service is known to keep a receipt, from one that is read again and again.
-	kept lifetime
+	// kept are receipts that are read again and again, to know what the service has not deleted
+	// yet.
+	kept        witnesses
+	witnessedAt time.Duration
 	// sawDone: the service keeps receipts. absent counts receipts in a row that were not there.
 	sawDone bool
 	absent  int
@@ -155,7 +115,10 @@ func (j *judge) judged() int64 { return j.judgedN.Load() }
 func (j *judge) expect(a ack, b batch) {
 	o := &owed{
 		id: a.id, sent: a.sent, ids: b.ids, left: int32(b.n), distinct: int32(b.distinct),
-		due: a.sent + deadLetterAfter, notDoneAt: a.sent,
+		due: a.sent + deadLetterAfter, unwritten: a.sent,
+	}
+	if b.n == 0 {
+		o.due = 0
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -201,7 +164,8 @@ func (j *judge) step(ctx context.Context) bool {
 	return moved
 }
 
-// checkFetches crosses off what was fetched and returns the callbacks whose receipts are worth a read.
+// checkFetches crosses off what was fetched and returns the callbacks whose receipts are worth a
+// read.
 func (j *judge) checkFetches() (moved bool, due []*owed) {
 	now := j.epoch.now()
 	oldest := now - j.lateness
@@ -228,8 +192,8 @@ func (j *judge) checkFetches() (moved bool, due []*owed) {
 	return moved, due
 }
 
-// advance crosses off the ids that were fetched. What is once crossed off stays so, therefore all ids together cost one
-// lookup each, and a callback that waits costs one a look.
+// advance crosses off the ids that were fetched. What is once crossed off stays so, therefore all
+// ids together cost one lookup each, and a callback that waits costs one a look.
 func (j *judge) advance(o *owed, now time.Duration) (moved bool) {
 	for o.left > 0 {
 		peek := o.ids
@@ -237,7 +201,7 @@ func (j *judge) advance(o *owed, now time.Duration) (moved bool) {
 		h := j.source.hits.get(id)
 		if h.answered < o.sent {
 			if h.arrived < o.sent {
-				o.notDone(now, now) // without even a try the callback cannot be done
+				o.unwritten = now // without even a try the callback cannot be done
 			}
 			return moved
 		}
@@ -252,7 +216,8 @@ func (j *judge) advance(o *owed, now time.Duration) (moved bool) {
 	return moved
 }
 
-// worthReading: every id was fetched, or every other one was tried at least, so that the receipt may be done with dead letters.
+// worthReading: every id was fetched, or every other one was tried at least, so that the receipt
+// may be done with dead letters.
 func (j *judge) worthReading(o *owed, now time.Duration) bool {
 	if o.id == "" || o.left > 0 && !o.tried(j.source.hits) {
 		o.due = now + sweepEvery

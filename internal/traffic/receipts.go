@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,10 +30,12 @@ func origin(target string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// maxAPIBody bounds one answer: a page of a thousand receipts takes some hundred kilobytes, more where they name ids.
+// maxAPIBody bounds one answer: a page of a thousand receipts takes some hundred kilobytes, more
+// where they name ids.
 const maxAPIBody = 32 << 20
 
-// get decodes a 200 into v and returns the status; 0 and an error when there was no answer or it was not JSON.
+// get decodes a 200 into v and returns the status; 0 and an error when there was no answer or it
+// was not JSON.
 func (a *api) get(ctx context.Context, path string, v any) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
@@ -166,8 +167,8 @@ func (rr *receiptReader) read(ctx context.Context, id string) receipt {
 	return r
 }
 
-// readAll reads the receipts of all, with so many at a time, and returns them in the same order. It waits for the
-// goroutines that it starts.
+// readAll reads the receipts of all, with so many at a time, and returns them in the same order. It
+// waits for the goroutines that it starts.
 func (rr *receiptReader) readAll(ctx context.Context, all []*owed, workers int) []receipt {
 	out := make([]receipt, len(all))
 	next := make(chan int)
@@ -188,22 +189,27 @@ func (rr *receiptReader) readAll(ctx context.Context, all []*owed, workers int) 
 	return out
 }
 
-// readShare reads the receipts of a share, the newest first, and returns them in the same order, as far as it came. Where the
-// service's list cannot be joined, at the top and below a gap, it reads one receipt by its id and then the list of those that are
-// older: two requests for up to a thousand receipts.
-func (rr *receiptReader) readShare(ctx context.Context, share []*owed) (out []receipt) {
-	for pages := 0; pages < sharePages && len(out) < len(share); pages++ {
+const (
+	// readFor and readPause: a service under load refuses reads with 503, and takes one a moment
+	// later.
+	readFor   = time.Second
+	readPause = 50 * time.Millisecond
+)
+
+// readShare reads the receipts of a share, the newest first, and returns them in the same order, as
+// far as it came. Where the service's list cannot be joined, at the top and below a gap, it reads
+// one receipt by its id and then the list of those that are older: two requests for up to a
+// thousand receipts, and no more than so many pages of them.
+func (rr *receiptReader) readShare(ctx context.Context, share []*owed, pages int) (out []receipt) {
+	for ; pages > 0 && len(out) < len(share) && !rr.noLists.Load(); pages-- {
 		top := share[len(out)].id
-		r := rr.read(ctx, top)
-		if r.state == receiptUnreadable {
-			return out // it may be better the next time
-		}
-		out = append(out, r)
-		if len(out) == len(share) {
+		var r receipt
+		if !persist(ctx, func() bool { r = rr.read(ctx, top); return r.state != receiptUnreadable }) {
 			return out
 		}
-		page, ok := rr.listDone(ctx, top)
-		if !ok {
+		out = append(out, r)
+		var page donePage
+		if len(out) == len(share) || !persist(ctx, func() (ok bool) { page, ok = rr.listDone(ctx, top); return ok }) {
 			return out
 		}
 		for len(out) < len(share) && page.covers(share[len(out)].id) {
@@ -213,8 +219,40 @@ func (rr *receiptReader) readShare(ctx context.Context, share []*owed) (out []re
 	return out
 }
 
-// donePage is a page of GET /v1/callbacks?status=done: the newest of those that are older than the callback that it was
-// asked for.
+// readShares reads several shares at a time and returns them in the same order. It waits for the
+// goroutines that it starts.
+func (rr *receiptReader) readShares(ctx context.Context, shares [][]*owed) [][]receipt {
+	read := make([][]receipt, len(shares))
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(sweepReaders, len(shares)) {
+		// Stopped by closing next, awaited below.
+		wg.Go(func() {
+			for i := range next {
+				read[i] = rr.readShare(ctx, shares[i], sharePages)
+			}
+		})
+	}
+	for i := range shares {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	return read
+}
+
+// persist repeats f until it succeeds, for a while.
+func persist(ctx context.Context, f func() bool) bool {
+	for began := time.Now(); !f(); {
+		if time.Since(began) > readFor || !sleep(ctx, readPause) {
+			return false
+		}
+	}
+	return true
+}
+
+// donePage is a page of GET /v1/callbacks?status=done: the newest of those that are older than the
+// callback that it was asked for.
 type donePage struct {
 	asked, answered time.Duration
 	byID            map[string]receipt
@@ -222,8 +260,8 @@ type donePage struct {
 	more            bool
 }
 
-// covers reports whether the page has the receipt of a callback that is older than the one it was asked for, if it is done:
-// ids sort by their time.
+// covers reports whether the page has the receipt of a callback that is older than the one it was
+// asked for, if it is done: ids sort by their time.
 func (p *donePage) covers(id string) bool { return !p.more || id >= p.last }
 
 func (p *donePage) find(id string) receipt {
@@ -235,8 +273,8 @@ func (p *donePage) find(id string) receipt {
 	return r
 }
 
-// listDone reads a page of the receipts that are done of callbacks older than that with the id after; ok is false when there
-// was no answer to go by.
+// listDone reads a page of the receipts that are done of callbacks older than that with the id
+// after; ok is false when there was no answer to go by.
 func (rr *receiptReader) listDone(ctx context.Context, after string) (page donePage, ok bool) {
 	var doc struct {
 		Callbacks []struct {
@@ -246,7 +284,8 @@ func (rr *receiptReader) listDone(ctx context.Context, after string) (page doneP
 		Next string `json:"next"`
 	}
 	page.asked = rr.epoch.now()
-	status, err := rr.api.get(ctx, "/v1/callbacks?status=done&limit="+strconv.Itoa(listLimit)+"&after="+url.QueryEscape(after), &doc)
+	path := fmt.Sprintf("/v1/callbacks?status=done&limit=%d&after=%s", listLimit, url.QueryEscape(after))
+	status, err := rr.api.get(ctx, path, &doc)
 	page.answered = rr.epoch.now()
 	if err != nil || status != http.StatusOK {
 		if err == nil && (absentStatus(status) || status == http.StatusBadRequest) {

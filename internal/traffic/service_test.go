@@ -34,6 +34,7 @@ type flaws struct {
 	ttl          time.Duration
 	noLists      bool
 	receiptTTL   time.Duration // receipts that are done go after it. 0: they stay
+	deleteEvery  time.Duration // but only so often. 0: at once
 	// loseFrom and loseTo: these POSTs are acknowledged and leave no trace, as when the inbox was replaced.
 	loseFrom, loseTo int
 	// deafFrom, deafTo and deafFor: reads fail from one POST until a time after another.
@@ -218,7 +219,11 @@ func (s *service) setReceipt(id string, r map[string]any) {
 
 // receipt returns nil when there is none, any more; s.mu is held.
 func (s *service) receipt(id string) map[string]any {
-	if done, ok := s.doneAt[id]; ok && s.receiptTTL > 0 && time.Since(done) >= s.receiptTTL {
+	now := time.Now()
+	if s.deleteEvery > 0 {
+		now = now.Truncate(s.deleteEvery)
+	}
+	if done, ok := s.doneAt[id]; ok && s.receiptTTL > 0 && now.Sub(done) >= s.receiptTTL {
 		return nil
 	}
 	return s.receipts[id]

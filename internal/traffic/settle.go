@@ -10,17 +10,19 @@ import (
 )
 
 const (
-	// countAfter without progress, the judge counts the ids still owed: those behind one that is stuck may have been fetched.
+	// countAfter without progress, the judge counts the ids still owed: those behind one that is
+	// stuck may have been fetched.
 	countAfter = 2 * time.Second
 	// goneAfter without a listener, the service has been stopped rather than restarted.
 	goneAfter = 2 * time.Second
 )
 
-// settle judges what is left after the traffic: it returns as soon as everything is judged, or after settleIn without
-// progress; then conclude says what is lost. Progress is only what brings a callback nearer to its verdict; a service that
-// fetches the same ids for ever makes none. It then waits for sampled objects to reach their time, until interrupt
-// ends: then somebody is waiting for the report. Who interrupts often stops both sides, and a service that went away
-// keeps what it owes for its next start; that is neither honoured nor lost.
+// settle judges what is left after the traffic: it returns as soon as everything is judged, or
+// after settleIn without progress; then conclude says what is lost. Progress is only what brings a
+// callback nearer to its verdict; a service that fetches the same ids for ever makes none. It then
+// waits for sampled objects to reach their time, until interrupt ends: then somebody is waiting for
+// the report. Who interrupts often stops both sides, and a service that went away keeps what it
+// owes for its next start; that is neither honoured nor lost.
 func (j *judge) settle(interrupt context.Context) {
 	ctx := context.WithoutCancel(interrupt) // an interrupted run is judged too
 	j.settling = true
@@ -48,7 +50,8 @@ func (j *judge) settle(interrupt context.Context) {
 	j.sampler.stop()
 }
 
-// fewerOwing reports whether ids were fetched of callbacks whose first missing id is stuck, which advance does not see.
+// fewerOwing reports whether ids were fetched of callbacks whose first missing id is stuck, which
+// advance does not see.
 func (j *judge) fewerOwing() (moved bool) {
 	now := j.epoch.now()
 	if wait := min(countAfter, j.settleIn/2); now-j.lastAt <= wait || now-j.countedAt <= wait {
@@ -79,9 +82,10 @@ func (j *judge) serviceGone(ctx context.Context, moved bool) bool {
 	return false
 }
 
-// conclude ends the run for the callbacks that are left after settleIn without progress. Lost is a callback with an id that
-// nobody asked the source for since the POST. The others were fetched, or tried in vain, and their receipts decide. They are
-// read until the service answers none of a batch.
+// conclude ends the run for the callbacks that are left after settleIn without progress. Lost is a
+// callback with an id that nobody asked the source for since the POST. The others were fetched, or
+// tried in vain, and their receipts decide. They are read until the service answers none of a
+// batch.
 func (j *judge) conclude(ctx context.Context) {
 	var ask []*owed
 	for _, o := range j.owed {
@@ -94,13 +98,13 @@ func (j *judge) conclude(ctx context.Context) {
 			ask = append(ask, o)
 		}
 	}
-	j.kept.lookedAt = 0 // look now
-	j.checkLifetime(ctx)
 	for answered := true; answered && len(ask) > 0; {
 		batch := ask[:min(len(ask), receiptsByIDSettling)]
 		ask = ask[len(batch):]
 		answered = false
-		for i, r := range j.receipts.readAll(ctx, batch, receiptReaders) {
+		read := j.receipts.readAll(ctx, batch, receiptReaders)
+		j.kept.check(ctx, j.receipts) // after them
+		for i, r := range read {
 			answered = answered || r.state != receiptUnreadable
 			j.weighLast(batch[i], r)
 		}
@@ -120,7 +124,7 @@ func (j *judge) weighLast(o *owed, r receipt) {
 	switch {
 	case r.state == receiptUnreadable:
 		j.leave(o, receiptUnread)
-	case r.state == receiptAbsent && j.sawDone && o.blind >= j.kept.known:
+	case r.state == receiptAbsent && j.sawDone && !o.confirm(&j.kept):
 		j.leave(o, receiptMayBeOlder)
 	case len(ids) > 0:
 		j.condemnUnfetched(o, ids)

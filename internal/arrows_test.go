@@ -22,6 +22,7 @@ var arrows = map[string][]string{
 	"internal/callback":   {},
 	"internal/telemetry":  {},
 	"internal/events":     {"internal/callback"},
+	"internal/flags":      {},
 	"internal/maintain":   {},
 	"internal/reload":     {},
 	"internal/web":        {"internal/callback"},
@@ -43,7 +44,7 @@ var confined = map[string]string{
 	"github.com/openzipkin":     "internal/telemetry",
 	"gorm.io":                   "internal/store",
 	"github.com/jackc":          "internal/store",
-	"github.com/ardanlabs/conf": "cmd",
+	"github.com/ardanlabs/conf": "internal/flags",
 	"github.com/ncruces":        "internal",
 }
 

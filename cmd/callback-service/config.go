@@ -4,14 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/ardanlabs/conf/v3"
-
 	"callback-service/internal/dispatch"
+	"callback-service/internal/flags"
 )
 
 // version is set by the linker: -ldflags "-X main.version=v1.2.3".
@@ -20,9 +17,12 @@ var version = "dev"
 // maxRate is as good as no limit, and keeps arithmetic with it within bounds.
 const maxRate = 1_000_000
 
-// config are the flags and, with the prefix CALLBACK_, the environment variables.
+// envPrefix makes a flag's variable: --object-ttl is CALLBACK_OBJECT_TTL.
+const envPrefix = "CALLBACK"
+
+// config are the flags and the environment variables.
 type config struct {
-	conf.Version
+	flags.Version
 	Web struct {
 		Address         string        `conf:"default:0.0.0.0:9090,help:public listener: callbacks and reads"`
 		Debug           string        `conf:"default:127.0.0.1:6060,help:operator listener: pprof and metrics and health; keep it on loopback or set --web-debug-token"`
@@ -73,7 +73,7 @@ type config struct {
 		TTL time.Duration `conf:"default:24h,help:a receipt is kept this long; 0: no receipts"`
 	}
 	Trace struct {
-		URL         string  `conf:"help:Zipkin's span API; for example http://localhost:9411/api/v2/spans; empty: no traces"`
+		URL         string  `conf:"mask,help:Zipkin's span API; for example http://localhost:9411/api/v2/spans; empty: no traces"`
 		Service     string  `conf:"default:callback-service,help:name of this service in traces"`
 		Probability float64 `conf:"default:1,help:share of traces that begin here and are sampled; 0 to 1"`
 		Rate        float64 `conf:"default:100,help:traces a second at most; 0: no ceiling"`
@@ -84,28 +84,19 @@ type config struct {
 	}
 }
 
-// argsMu guards os.Args, which conf reads for itself.
-var argsMu sync.Mutex
-
 // parse reads args and the environment. A help that is not empty is to be printed instead of running. Errors name the flag.
 func parse(args []string) (cfg config, help string, err error) {
-	cfg.Version = conf.Version{Build: version, Desc: "takes callbacks durably, fetches their objects, stores them for a while"}
+	cfg.Version = flags.Version{Build: version, Desc: "takes callbacks durably, fetches their objects, stores them for a while"}
 	// conf masks the default of what is masked, and a --help without these defaults teaches little.
 	cfg.Source.URL, cfg.Database.URL = "http://localhost:9010", "sqlite:data/objects.db"
-	argsMu.Lock()
-	defer argsMu.Unlock()
-	saved := os.Args
-	defer func() { os.Args = saved }()
-	os.Args = append([]string{saved[0]}, args...)
-	help, err = conf.ParseWithOptions("CALLBACK", &cfg, conf.WithStrictFlags())
-	if errors.Is(err, conf.ErrHelpWanted) {
+	help, err = flags.Parse(envPrefix, &cfg, args)
+	switch {
+	case errors.Is(err, flags.ErrHelp):
 		return cfg, help + commandHelp(), nil
-	}
-	if errors.Is(err, conf.ErrVersionWanted) {
+	case errors.Is(err, flags.ErrVersion):
 		return cfg, help, nil
-	}
-	if err != nil {
-		return cfg, "", fmt.Errorf("%w (see --help)", err)
+	case err != nil:
+		return cfg, "", err
 	}
 	return cfg, "", cfg.validate()
 }

@@ -17,6 +17,7 @@ import (
 	"callback-service/internal/dispatch"
 	"callback-service/internal/events"
 	"callback-service/internal/expire"
+	"callback-service/internal/flags"
 	"callback-service/internal/handlers"
 	"callback-service/internal/inbox"
 	"callback-service/internal/middleware"
@@ -28,8 +29,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // from the first signal on, a second one ends the process as if nobody listened
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "callback-service:", err)
+	args := os.Args[1:]
+	if err := run(ctx, args, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "callback-service:", flags.Describe(flags.All(envPrefix, new(config)), args, err))
 		os.Exit(1)
 	}
 }
@@ -49,6 +51,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	log, err := newLogger(&cfg, level, out)
 	if err != nil {
 		return err
+	}
+	for _, stray := range flags.Strays(envPrefix, flags.All(envPrefix, &cfg)) {
+		log.Warn(stray.String())
 	}
 	files := reload.New(log)
 	listenerConfig, err := listenerTLS(&cfg, files, log)

@@ -63,11 +63,13 @@ func TestBadStart(t *testing.T) {
 	defer busy.Close()
 	for _, c := range []struct{ flag, names string }{
 		{"--no-such-flag=1", "no-such-flag"},
+		{"--objct-ttl=5s", "did you mean --object-ttl?"},
+		{"--object-ttl=abc", `--object-ttl "abc": want a duration with its unit, such as 500ms, 30s or 1h30m (variable: CALLBACK_OBJECT_TTL)`},
 		{"--web-address=" + busy.Addr().String(), "--web-address"},
 		{"--web-debug=" + busy.Addr().String(), "--web-debug"},
 		{"--web-debug=0.0.0.0:0", "--web-debug-token"},
 		{"--web-debug=0.0.0.0:0 --web-debug-token=t --web-debug-plain", "--web-debug-plain"},
-		{"--web-max-ids=0", "--web-max-ids"},
+		{"--web-max-ids=0", "--web-max-ids 0: want at least 1 (variable: CALLBACK_WEB_MAX_IDS)"},
 		{"--web-read-timeout=-1s", "--web-read-timeout"},
 		{"--web-rate=-1", "--web-rate"},
 		{"--web-rate=NaN", "--web-rate"},
@@ -84,7 +86,7 @@ func TestBadStart(t *testing.T) {
 		{"--database-url=mysql://x", "--database-url"},
 		{"--database-url=sqlite:" + file + "/objects.db", file},
 		{"--pool-workers=0", "--pool-workers"},
-		{"--pool-max-attempts=x", "x"},
+		{"--pool-max-attempts=x", `--pool-max-attempts "x": want a whole number (variable: CALLBACK_POOL_MAX_ATTEMPTS)`},
 		{"--auth-file=" + file, "--auth-file"},
 		{"--inbox-dedupe=-1h", "--inbox-dedupe"},
 		{"--object-ttl=0s", "--object-ttl"},
@@ -101,6 +103,23 @@ func TestBadStart(t *testing.T) {
 		require.Contains(t, stderr, c.names, c.flag)
 		require.Equal(t, 1, strings.Count(stderr, "\n"), "%s: %s", c.flag, stderr)
 	}
+}
+
+// TestVariables: a bad value is named with the variable that it came from. A mistyped variable is
+// told of, and stops nothing; what Kubernetes sets for a Service called callback is not ours.
+func TestVariables(t *testing.T) {
+	t.Setenv("CALLBACK_WEB_MAX_IDS", "0")
+	status, _, stderr := outcome(t, t.TempDir())
+	require.Equal(t, 1, status)
+	require.Equal(t, "callback-service: --web-max-ids 0: want at least 1 (set by CALLBACK_WEB_MAX_IDS)\n", stderr)
+	t.Setenv("CALLBACK_WEB_MAX_IDS", "10")
+	t.Setenv("CALLBACK_OBJECT_TLL", "5s")
+	t.Setenv("CALLBACK_SERVICE_PORT", "9090")
+	t.Setenv("CALLBACK_PORT_9090_TCP", "tcp://10.0.0.1:9090")
+	s := start(t, t.TempDir())
+	require.Contains(t, s.log.String(), "CALLBACK_OBJECT_TLL is set, but there is no such setting: did you mean CALLBACK_OBJECT_TTL?")
+	require.NotContains(t, s.log.String(), "CALLBACK_SERVICE_PORT")
+	require.NotContains(t, s.log.String(), "CALLBACK_PORT")
 }
 
 func TestSecondProcessOnOneInbox(t *testing.T) {

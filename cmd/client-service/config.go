@@ -8,18 +8,18 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/ardanlabs/conf/v3"
-
+	"callback-service/internal/flags"
 	"callback-service/internal/traffic"
 )
 
+// envPrefix makes a flag's variable: --rate is CLIENT_RATE.
+const envPrefix = "CLIENT"
+
 // config is the flags; each is also an environment variable with the prefix CLIENT. In a conf tag a comma ends the help.
 type config struct {
-	conf.Version
-	Args conf.Args
+	flags.Version
 
 	WebAddress     string `conf:"default:0.0.0.0:9010,help:where the simulated object source listens: GET /objects/{id}"`
 	ControlAddress string `conf:"default:127.0.0.1:9011,help:where the source is changed while it runs: GET and PUT /control; empty: nowhere. Keep it on loopback"`
@@ -96,22 +96,13 @@ VERDICT
   Ctrl-C still gives the report; a second one ends at once.
 `
 
-// parsing guards os.Args, the only place where conf looks for flags.
-var parsing sync.Mutex
-
-// parseConfig returns the checked configuration, or the text to print with conf.ErrHelpWanted or ErrVersionWanted.
+// parseConfig returns the checked configuration, or the text to print with flags.ErrHelp or
+// ErrVersion.
 func parseConfig(args []string) (cfg config, info string, err error) {
-	cfg.Version = conf.Version{Build: version, Desc: "client-service: object source, traffic and verdict for callback-service"}
-	info, err = func() (string, error) {
-		parsing.Lock()
-		defer parsing.Unlock()
-		saved := os.Args
-		defer func() { os.Args = saved }()
-		os.Args = append([]string{"client-service"}, args...)
-		return conf.ParseWithOptions("CLIENT", &cfg, conf.WithStrictFlags())
-	}()
+	cfg.Version = flags.Version{Build: version, Desc: "client-service: object source, traffic and verdict for callback-service"}
+	info, err = flags.Parse(envPrefix, &cfg, args)
 	switch {
-	case errors.Is(err, conf.ErrHelpWanted):
+	case errors.Is(err, flags.ErrHelp):
 		return cfg, helpHead + info + helpTail, err
 	case err != nil:
 		return cfg, info, err
@@ -123,22 +114,20 @@ func (c *config) check() error {
 	u, err := url.Parse(c.TargetURL)
 	positive := func(r float64) bool { return r >= 0 && !math.IsInf(r, 0) }
 	switch {
-	case len(c.Args) > 0:
-		return fmt.Errorf("unexpected argument %q: flags are --name=value or --name value", c.Args[0])
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
-		return fmt.Errorf("target-url must be an http or https URL, not %q", c.TargetURL)
+		return fmt.Errorf("--target-url must be an http or https URL, not %q", c.TargetURL)
 	case !positive(c.Rate):
-		return fmt.Errorf("rate is callbacks a second from 0, not %v", c.Rate)
+		return fmt.Errorf("--rate is callbacks a second from 0, not %v", c.Rate)
 	case c.Concurrency < 0 || c.Outstanding < 1:
-		return errors.New("concurrency must not be negative, and outstanding at least 1")
+		return errors.New("--concurrency must not be negative, and --outstanding at least 1")
 	case c.IDsMax < 0 || c.IDSpace < 1:
-		return errors.New("ids-max must not be negative, and id-space at least 1")
+		return errors.New("--ids-max must not be negative, and --id-space at least 1")
 	case c.Duration < 0 || c.Settle < 0 || c.TTLWait < 0 || c.TargetWait < 0 || c.RetryFor < 0 || c.TargetTimeout <= 0:
-		return errors.New("durations must not be negative, and target-timeout more than 0")
+		return errors.New("durations must not be negative, and --target-timeout more than 0")
 	case c.Report != "text" && c.Report != "json":
-		return fmt.Errorf("report is text or json, not %q", c.Report)
+		return fmt.Errorf("--report is text or json, not %q", c.Report)
 	case c.Progress != "auto" && c.Progress != "lines":
-		return fmt.Errorf("progress is auto or lines, not %q", c.Progress)
+		return fmt.Errorf("--progress is auto or lines, not %q", c.Progress)
 	}
 	who, err := c.credentials()
 	if err != nil {
@@ -165,7 +154,7 @@ func (c *config) credentials() (traffic.Credentials, error) {
 	}
 	name, value, ok := strings.Cut(c.TargetHeader, ":")
 	if !ok || strings.TrimSpace(name) == "" {
-		return who, errors.New("target-header must be like 'Name: value'")
+		return who, errors.New("--target-header must be like 'Name: value'")
 	}
 	who.Header = http.Header{}
 	who.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
@@ -183,11 +172,11 @@ func (c *config) phases() ([]traffic.Phase, error) {
 	}
 	doc, err := os.ReadFile(c.Scenario)
 	if err != nil {
-		return nil, fmt.Errorf("scenario: %w", err)
+		return nil, fmt.Errorf("--scenario: %w", err)
 	}
 	phases, err := traffic.ParseScenario(doc, base, c.faults())
 	if err != nil {
-		return nil, fmt.Errorf("scenario %s: %w", c.Scenario, err)
+		return nil, fmt.Errorf("--scenario %s: %w", c.Scenario, err)
 	}
 	return phases, nil
 }

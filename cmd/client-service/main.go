@@ -12,8 +12,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/ardanlabs/conf/v3"
-
+	"callback-service/internal/flags"
 	"callback-service/internal/traffic"
 )
 
@@ -33,13 +32,14 @@ func main() {
 		<-signals
 		os.Exit(exitInterrupted)
 	}()
-	switch err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); {
+	args := os.Args[1:]
+	switch err := run(ctx, args, os.Stdout, os.Stderr); {
 	case errors.Is(err, errRed):
 		os.Exit(1) // the report has said why
 	case errors.Is(err, errUnsettled):
 		os.Exit(exitUnsettled)
 	case err != nil:
-		fmt.Fprintln(os.Stderr, "client-service:", err)
+		fmt.Fprintln(os.Stderr, "client-service:", flags.Describe(flags.All(envPrefix, new(config)), args, err))
 		os.Exit(1)
 	}
 }
@@ -62,7 +62,7 @@ var (
 // work.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cfg, info, err := parseConfig(args)
-	if errors.Is(err, conf.ErrHelpWanted) || errors.Is(err, conf.ErrVersionWanted) {
+	if errors.Is(err, flags.ErrHelp) || errors.Is(err, flags.ErrVersion) {
 		_, err := fmt.Fprintln(stdout, info)
 		return err
 	} else if err != nil {
@@ -79,6 +79,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 	logTo, bar := terminal(stderr, cfg.Progress)
 	log := slog.New(slog.NewTextHandler(logTo, nil))
+	for _, stray := range flags.Strays(envPrefix, flags.All(envPrefix, &cfg)) {
+		log.Warn(stray.String())
+	}
 	source := traffic.NewSource(cfg.faults())
 	servers, err := listen(log, source, cfg)
 	if err != nil {

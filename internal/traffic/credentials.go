@@ -35,18 +35,18 @@ func (c Credentials) Validate() error {
 		return nil
 	case "standard-webhooks":
 		if _, err := c.key(); err != nil {
-			return errors.New("sign-secret: standard-webhooks wants whsec_ and base64")
+			return errors.New("--sign-secret: standard-webhooks wants whsec_ and base64")
 		}
 	case "hmac":
 		if c.SignHeader == "" {
-			return errors.New("sign-header: hmac needs the name of its header")
+			return errors.New("--sign-header: hmac needs the name of its header")
 		}
 	case "github", "stripe":
 	default:
-		return fmt.Errorf("sign is standard-webhooks, github, stripe or hmac, not %q", c.Sign)
+		return fmt.Errorf("--sign is standard-webhooks, github, stripe or hmac, not %q", c.Sign)
 	}
 	if c.Secret == "" {
-		return errors.New("sign-secret is needed to sign")
+		return errors.New("--sign-secret is needed to sign")
 	}
 	return nil
 }

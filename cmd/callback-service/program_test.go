@@ -178,7 +178,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 	s := start(t, t.TempDir(), "--database-url=postgres://u:"+secret+"@127.0.0.1:1/x", "--log-level=debug", "--web-debug-token="+secret)
 	s.mustPost(1)
 	require.NoError(t, s.stop())
-	require.Contains(t, s.log.String(), "the database is not there yet")
+	require.Contains(t, s.log.String(), "database down")
 	require.NotContains(t, s.log.String(), secret)
 }
 

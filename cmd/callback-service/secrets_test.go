@@ -106,7 +106,7 @@ func TestDatabasePasswordFromAFile(t *testing.T) {
 	writeSecret(t, file, u.String()+"\n")
 	s := start(t, t.TempDir(), "--source-url="+newSource(t).URL, "--database-url=@"+file)
 	id := s.mustPost(1)
-	require.Contains(t, s.log.String(), "the database is not there yet")
+	require.Contains(t, s.log.String(), "database down")
 	writeSecret(t, file, right+"\n")
 	require.Equal(t, callback.Counts{Stored: 1}, s.done(id).Counts)
 	require.NoError(t, s.stop())

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -24,8 +23,6 @@ import (
 )
 
 const (
-	// databaseWait is how long the public listener waits for the database at the start. It opens then, regardless: callbacks need only the inbox.
-	databaseWait = 3 * time.Second
 	// farewell is how long those who watch have to leave.
 	farewell = time.Second
 
@@ -67,11 +64,10 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 
 	working, stopWorking := context.WithCancel(ctx)
 	defer stopWorking()
-	migrated := make(chan struct{})
+	db := newDatabase(s.db, !s.in.Used(), s.metrics, log)
 	var work sync.WaitGroup
 	work.Go(func() { // ends with working
-		if migrate(working, s.db, log) {
-			close(migrated)
+		if db.migrate(working) {
 			work.Go(func() { fatal <- guarded("dispatcher", working, s.dispatcher.Run) })
 			work.Go(func() { fatal <- guarded("expirer", working, s.expirer.Run) })
 		}
@@ -85,22 +81,27 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 		})
 	}
 	beside("task loop", s.api.Tasks.Run)
-	beside("watch of the database", func(ctx context.Context) error { return watchDatabase(ctx, s.db, migrated, s.metrics) })
+	beside("watch of the database", db.watch)
 	beside("statistician", func(ctx context.Context) error { return publishStats(ctx, s.metrics, s.api.Events) })
 	beside("watch of credentials", func(ctx context.Context) error {
 		return every(ctx, statsPeriod, s.api.Events.Recheck)
 	})
 	work.Go(func() { fatal <- guarded("file reloader", working, s.files.Run) })
-	await(ctx, migrated)
+	giveUp := func(err error) error {
+		stopWorking()
+		work.Wait()
+		return err
+	}
+	if err := db.await(ctx); err != nil {
+		return giveUp(err)
+	}
 
 	public, err := listen("--web-address", cfg.Web.Address, &http.Server{
 		Handler: s.api.Public(), ReadTimeout: cfg.Web.ReadTimeout, WriteTimeout: cfg.Web.WriteTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, TLSConfig: s.tls,
 	}, log)
 	if err != nil {
-		stopWorking()
-		work.Wait()
-		return err
+		return giveUp(err)
 	}
 	go public.serve(fatal) // ends with Shutdown or Close
 	log.Info("started", "version", version, "public", public.address, "operator", operator.address)
@@ -159,34 +160,6 @@ func guarded(name string, ctx context.Context, run func(context.Context) error) 
 		}
 	}()
 	return run(ctx)
-}
-
-// migrate tries until the database is there and up to date; false when ctx ended first.
-func migrate(ctx context.Context, db *store.Store, log *slog.Logger) bool {
-	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
-		err := db.Migrate(ctx)
-		if err == nil {
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		wait := pause/2 + rand.N(pause/2+1)
-		log.Warn("the database is not there yet; callbacks are accepted and wait", "error", err, "again_in", wait)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-func await(ctx context.Context, migrated <-chan struct{}) {
-	select {
-	case <-migrated:
-	case <-time.After(databaseWait):
-	case <-ctx.Done():
-	}
 }
 
 // server is an http.Server with its listener.

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"callback-service/internal/callback"
 	"callback-service/internal/inbox"
 	"callback-service/internal/maintain"
 	"callback-service/internal/store"
@@ -42,7 +44,12 @@ func newTasks(in *inbox.Inbox, db *store.Store, log *slog.Logger, m *telemetry.M
 	for _, t := range tasks {
 		m.TaskFailures.WithLabelValues(t.Name)
 	}
-	return maintain.New(log, func(task string) { m.TaskFailures.WithLabelValues(task).Inc() }, tasks...)
+	return maintain.New(func(task string, err error) {
+		m.TaskFailures.WithLabelValues(task).Inc()
+		if !errors.Is(err, callback.ErrDatabaseDown) { // that is logged once, for all
+			log.Warn("a task failed, and will run again", "task", task, "error", err)
+		}
+	}, tasks...)
 }
 
 func deleteReceipts(ctx context.Context, db *store.Store) (deleted int, err error) {

@@ -5,32 +5,10 @@ import (
 	"time"
 
 	"callback-service/internal/events"
-	"callback-service/internal/store"
 	"callback-service/internal/telemetry"
 )
 
-const (
-	statsPeriod = time.Second
-	pingTimeout = 2 * time.Second
-)
-
-// watchDatabase asks every second whether the database answers, once its tables are there, until ctx ends. It returns nil.
-func watchDatabase(ctx context.Context, db *store.Store, migrated <-chan struct{}, m *telemetry.Metrics) error {
-	select {
-	case <-migrated:
-	case <-ctx.Done():
-		return nil
-	}
-	return every(ctx, statsPeriod, func() {
-		asking, cancel := context.WithTimeout(ctx, pingTimeout)
-		defer cancel()
-		if db.Ping(asking) == nil {
-			m.DatabaseUp.Set(1)
-		} else {
-			m.DatabaseUp.Set(0)
-		}
-	})
-}
+const statsPeriod = time.Second
 
 // publishStats tells those who watch how the service fares, every second until ctx ends. It returns nil.
 func publishStats(ctx context.Context, m *telemetry.Metrics, hub *events.Hub) error {

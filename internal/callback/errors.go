@@ -87,6 +87,10 @@ var ErrMissing = errors.New("the source has no such object")
 // An error that wraps it says that nothing of the batch was stored: split the batch to find the row. Any other error is for the whole batch to be repeated.
 var ErrRefused = errors.New("the database refuses the data")
 
+// ErrDatabaseDown is the store's answer when the database cannot be reached. Who watches the
+// database reports that, once for all who need it: they repeat what they do, and do not log it.
+var ErrDatabaseDown = errors.New("the database is down")
+
 // FetchError is a fetch that got no answer, and may be repeated.
 type FetchError struct {
 	Reason     Reason

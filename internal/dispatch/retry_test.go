@@ -1,7 +1,12 @@
 package dispatch
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -224,4 +229,27 @@ func TestDeferredIsNotStarved(t *testing.T) {
 		require.Greater(t, r.inbox.waiting(), 1000, "the new work has not ended")
 		require.Equal(t, 50, r.store.receipt(id).Stored)
 	})
+}
+
+// A write that fails for a day is one line when it begins and one when it is over; an outage of the
+// database is logged by those who watch it.
+func TestFailedWritesAreLoggedOnce(t *testing.T) {
+	for reason, lines := range map[error]int{errors.New("the disk is full"): 1, fmt.Errorf("saving: %w", callback.ErrDatabaseDown): 0} {
+		synctest.Test(t, func(t *testing.T) {
+			var log bytes.Buffer
+			o := options()
+			o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) { return object(id), nil }), o)
+			r.store.setFail(func(callback.Batch) error { return reason })
+			id := r.inbox.post(1)
+			time.Sleep(24 * time.Hour)
+			synctest.Wait()
+			require.Equal(t, lines, strings.Count(log.String(), reason.Error()), log.String())
+			r.store.setFail(nil)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			require.Equal(t, 1, r.store.receipt(id).Stored)
+			require.Equal(t, 1, strings.Count(log.String(), "the database has taken the write"))
+		})
+	}
 }

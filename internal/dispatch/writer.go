@@ -229,9 +229,13 @@ func (d *Dispatcher) isolate(stopping, ctx context.Context, objects []*outcome) 
 
 // persist repeats a write until it is committed or refused. Once stopping has ended it is tried once more at most.
 func (d *Dispatcher) persist(stopping, ctx context.Context, b callback.Batch) error {
+	began, logged := time.Now(), ""
 	for tries := 1; ; tries++ {
 		err := d.store.Save(ctx, b)
 		if err == nil || len(b.Objects) > 0 && errors.Is(err, callback.ErrRefused) {
+			if tries > 1 {
+				d.Logger.Info("dispatch: the database has taken the write", "tries", tries, "after", time.Since(began).Round(time.Millisecond))
+			}
 			return err
 		}
 		d.Metrics.SaveErrors.Inc()
@@ -244,7 +248,10 @@ func (d *Dispatcher) persist(stopping, ctx context.Context, b callback.Batch) er
 			return err
 		}
 		delay := min(backoff(tries), savePause)
-		d.Logger.Error("dispatch: writing to the database; nothing is lost, it is repeated", "error", err, "tries", tries, "again_in", delay)
+		if text := err.Error(); text != logged && !errors.Is(err, callback.ErrDatabaseDown) {
+			d.Logger.Error("dispatch: a write to the database failed and is repeated until it succeeds", "error", err)
+			logged = text
+		}
 		pause(stopping, delay)
 	}
 }

@@ -3,6 +3,7 @@ package expire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -18,7 +19,7 @@ const (
 	blockedPause = 50 * time.Millisecond // the longest, while what is overdue is held by other transactions
 	firstRetry   = 50 * time.Millisecond
 	lastRetry    = time.Second
-	logPeriod    = time.Second
+	logPeriod    = time.Minute
 )
 
 // Store is what the expirer deletes from. All of it by the clock that decides expiry, which need not be this process's.
@@ -35,7 +36,8 @@ type Options struct {
 	ObjectTTL time.Duration
 	// MaxSleep is how often the earliest expiry is read again at least: rows may be those of a replica that died. 0 is a second.
 	MaxSleep time.Duration
-	// Logger gets errors, at most one a second. nil: nothing is logged.
+	// Logger gets errors, at most one a minute, but for callback.ErrDatabaseDown. nil: nothing is
+	// logged.
 	Logger *slog.Logger
 	// OnExpired is called from Run after each chunk with what was deleted; it must not block.
 	OnExpired func([]callback.Expired)
@@ -168,6 +170,9 @@ func (e *Expirer) report(ctx context.Context, err error) {
 	}
 	if e.options.OnError != nil {
 		e.options.OnError(err)
+	}
+	if errors.Is(err, callback.ErrDatabaseDown) {
+		return
 	}
 	e.failures++
 	if now := time.Now(); now.Sub(e.logged) >= logPeriod {

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math"
 	"net/http"
@@ -135,7 +136,7 @@ func limitOf(values url.Values) (int, error) {
 }
 
 func (a *API) failRead(w http.ResponseWriter, r *http.Request, err error) {
-	if code := web.Fail(w, r, err); code != callback.NotFound {
+	if code := web.Fail(w, r, err); code != callback.NotFound && !errors.Is(err, callback.ErrDatabaseDown) {
 		a.failed.Error(a.Log, "http: a read failed", "request_id", web.RequestID(r.Context()), "path", r.URL.Path, "sender", sender(r).Name, "error", err)
 	}
 }

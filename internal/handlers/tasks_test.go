@@ -3,7 +3,6 @@ package handlers_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"testing"
 	"time"
@@ -18,7 +17,7 @@ import (
 
 func TestTasks(t *testing.T) {
 	ran := make(chan struct{}, 2)
-	loop := maintain.New(slog.New(slog.DiscardHandler), func(string) {},
+	loop := maintain.New(func(string, error) {},
 		maintain.Task{Name: "receipts", About: "deletes receipts", Every: time.Hour, Run: func(context.Context) (string, error) {
 			defer func() { ran <- struct{}{} }()
 			return "", errors.New("no database")

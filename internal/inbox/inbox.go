@@ -78,6 +78,7 @@ type Inbox struct {
 	readers readers
 	write   *file // owned by the committer; nil after an I/O error, until it was opened anew
 	dirty   error // set by the committer when the file must be opened anew
+	used    bool  // when it was opened
 }
 
 // pending is an append on its way through the committer.
@@ -144,6 +145,11 @@ func open(path string, o Options) (*Inbox, error) {
 	if err := in.reopen(); err != nil {
 		return nil, errors.Join(fmt.Errorf("inbox %s: %w", path, err), in.closeFiles(), lock.release())
 	}
+	n, err := in.write.queryInt(`SELECT count(*) FROM sqlite_sequence WHERE name = 'callbacks'`)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("inbox %s: %w", path, err), in.closeFiles(), lock.release())
+	}
+	in.used = n > 0
 	in.guardDisk()
 	return in, nil
 }
@@ -248,6 +254,9 @@ type Stats struct {
 func (in *Inbox) Stats() Stats {
 	return Stats{Callbacks: in.depth.Load(), IDs: in.ids.Load(), Keys: in.keys.Load(), Bytes: in.bytes.Load()}
 }
+
+// Used reports whether a callback had ever been accepted into the file when it was opened.
+func (in *Inbox) Used() bool { return in.used }
 
 // Done is closed when the committer has ended; Err then says why: nil after Close, else a panic. What waits for a committer that panicked
 // waits in vain, so its owner ends the process, which loses nothing that was acknowledged.

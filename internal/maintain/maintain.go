@@ -4,7 +4,6 @@ package maintain
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -36,8 +35,7 @@ type Status struct {
 
 // Loop runs tasks, one at a time.
 type Loop struct {
-	log       *slog.Logger
-	onFailure func(task string)
+	onFailure func(task string, err error)
 	wake      chan struct{} // capacity 1: a task was asked for
 
 	mu    sync.Mutex
@@ -50,9 +48,10 @@ type task struct {
 	due    time.Time
 }
 
-// New returns a Loop; Run starts it. The first run of each task is a period from now. onFailure is told of each run that failed.
-func New(log *slog.Logger, onFailure func(task string), tasks ...Task) *Loop {
-	l := &Loop{log: log, onFailure: onFailure, wake: make(chan struct{}, 1)}
+// New returns a Loop; Run starts it. The first run of each task is a period from now. onFailure is
+// told of each run that failed; it must not call the Loop.
+func New(onFailure func(task string, err error), tasks ...Task) *Loop {
+	l := &Loop{onFailure: onFailure, wake: make(chan struct{}, 1)}
 	for _, t := range tasks {
 		due := time.Now().Add(t.Every)
 		l.tasks = append(l.tasks, &task{t, Status{Name: t.Name, About: t.About, Schedule: "every " + t.Every.String(), NextRun: &due}, due})
@@ -88,7 +87,8 @@ func (l *Loop) Start(name string) (s Status, ok bool) {
 	return Status{}, false
 }
 
-// Run runs tasks when they are due, until ctx ends. A task that fails is logged, and runs again when it is due again. It returns nil.
+// Run runs tasks when they are due, until ctx ends. A task that fails runs again when it is due
+// again. It returns nil.
 func (l *Loop) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -142,8 +142,7 @@ func (l *Loop) run(ctx context.Context, t *task) {
 	}
 	s.Failures++
 	s.Result, s.Error = "", err.Error()
-	l.onFailure(t.Name)
-	l.log.Warn("a task failed, and will run again", "task", t.Name, "error", err, "again_in", t.Every)
+	l.onFailure(t.Name, err)
 }
 
 // guarded makes an error of a panic: upkeep is no reason to end the process.

@@ -41,7 +41,7 @@ func (s *Store) Save(ctx context.Context, b callback.Batch) error {
 			return nil
 		})
 	}
-	if err != nil {
+	if err = s.explained(err); err != nil {
 		return saveError(fmt.Errorf("saving %d objects, %d dead letters, %d receipts: %w", len(b.Objects), len(b.DeadLetters), len(b.Receipts), err))
 	}
 	return nil

@@ -62,8 +62,8 @@ func (s *Store) DeleteDeadLetters(ctx context.Context, letters []callback.DeadLe
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	result := s.write.WithContext(ctx).Exec(s.deleteDeadLetters, s.named(sql.Named("rows", deadLetterRows(letters)))...)
-	if result.Error != nil {
-		return 0, unavailable(fmt.Errorf("deleting dead letters: %w", result.Error))
+	if err := s.explained(result.Error); err != nil {
+		return 0, unavailable(fmt.Errorf("deleting dead letters: %w", err))
 	}
 	return int(result.RowsAffected), nil
 }

@@ -30,7 +30,7 @@ const (
 // Migrate brings the tables up to date. Any number of replicas may call it at once, and each may call it again after an error.
 // It ends soon after ctx does. A migration is applied as a whole or not at all.
 func (s *Store) Migrate(ctx context.Context) error {
-	if err := s.migrate(ctx); err != nil {
+	if err := s.explained(s.migrate(ctx)); err != nil {
 		return fmt.Errorf("migrating: %w", err)
 	}
 	return nil

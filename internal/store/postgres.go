@@ -87,7 +87,7 @@ func (s *Store) openPostgres(dsn string) error {
 	if err != nil {
 		return fmt.Errorf("opening PostgreSQL: %w", err)
 	}
-	s.dialect, s.write, s.read = postgresDialect, db, db
+	s.dialect, s.write, s.read, s.address = postgresDialect, db, db, addresses(config)
 	s.migrate = func(ctx context.Context) error { return migratePostgres(ctx, s.config.Load().Copy()) }
 	return nil
 }

@@ -92,8 +92,8 @@ func (s *Store) DeleteOldReceipts(ctx context.Context, limit int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	result := s.write.WithContext(ctx).Exec(s.deleteReceipts, s.named(sql.Named("limit", limit))...)
-	if result.Error != nil {
-		return 0, fmt.Errorf("deleting old receipts: %w", result.Error)
+	if err := s.explained(result.Error); err != nil {
+		return 0, fmt.Errorf("deleting old receipts: %w", err)
 	}
 	return int(result.RowsAffected), nil
 }

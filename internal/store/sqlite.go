@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/driver"
 	"github.com/ncruces/go-sqlite3/gormlite"
 	"gorm.io/gorm"
@@ -69,9 +70,13 @@ func (s *Store) openSQLite(path string) error {
 	if err != nil {
 		return fmt.Errorf("the database %s: %w", path, err)
 	}
-	s.dialect, s.write, s.read = sqliteDialect, write, read
+	s.dialect, s.write, s.read, s.address = sqliteDialect, write, read, path
 	s.migrate = func(ctx context.Context) error {
-		if err := migrateSQLite(ctx, writer); err != nil {
+		err := migrateSQLite(ctx, writer)
+		if errors.Is(err, sqlite3.NOTADB) { // whatever it was found by
+			err = sqlite3.NOTADB
+		}
+		if err != nil {
 			return fmt.Errorf("the database %s: %w", path, err)
 		}
 		return nil

@@ -38,6 +38,7 @@ type Store struct {
 	write, read *gorm.DB // two handles of SQLite, one of PostgreSQL
 	migrate     func(context.Context) error
 	closers     []*sql.DB
+	address     string // for people: where the database is
 	log         *slog.Logger
 	objectTTL   atomic.Int64 // time.Duration
 	receiptTTL  time.Duration
@@ -131,11 +132,16 @@ func (s *Store) query(ctx context.Context, db *gorm.DB, scan func(*sql.Rows) err
 	if !strings.Contains(statement, "@") { // then gorm does not look for names, and passes on what was not asked for
 		args = nil
 	}
+	defer func() { err = s.explained(err) }()
 	rows, err := db.WithContext(ctx).Raw(statement, args...).Rows()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
+	defer func() {
+		if closing := rows.Close(); err == nil {
+			err = closing
+		}
+	}()
 	for rows.Next() {
 		if err := scan(rows); err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"callback-service/internal/auth"
+	"callback-service/internal/flags"
 )
 
 // subcommand is a word that is asked for in place of running the service.
@@ -41,7 +42,11 @@ func runCommand(ctx context.Context, args []string, out io.Writer) (ok bool, err
 			return true, err
 		}
 	}
-	return true, fmt.Errorf("there is no command %q (see --help)", args[0])
+	var names []string
+	for _, c := range commands() {
+		names = append(names, c.name)
+	}
+	return true, fmt.Errorf("there is no command %q%s (see --help)", args[0], flags.DidYouMean(args[0], names, ""))
 }
 
 // commandHelp is the end of --help.
@@ -68,8 +73,38 @@ func flagSet(name, about string, out io.Writer) *flag.FlagSet {
 	return set
 }
 
+// parseFlags is set.Parse with errors in plain words. A flag that is neither a text nor a switch is
+// a number.
+func parseFlags(set *flag.FlagSet, args []string) error {
+	usage := set.Usage
+	set.Usage = func() {} // it would come before each error
+	err := set.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		usage()
+	}
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	text := err.Error()
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		var known []string
+		set.VisitAll(func(f *flag.Flag) { known = append(known, f.Name) })
+		return fmt.Errorf("%s: there is no flag --%s%s (see %[1]s --help)", set.Name(), name, flags.DidYouMean(name, known, "--"))
+	}
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return fmt.Errorf("%s: --%s has no value: want --%[2]s=…", set.Name(), name)
+	}
+	if rest, ok := strings.CutPrefix(text, "invalid value "); ok {
+		value, rest, _ := strings.Cut(rest, " for flag -")
+		name, _, _ := strings.Cut(rest, ":")
+		return fmt.Errorf("%s: --%s %s: want a number", set.Name(), name, value)
+	}
+	return fmt.Errorf("%s: %w", set.Name(), err)
+}
+
 func hashKey(_ context.Context, args []string, out io.Writer) error {
-	if err := flagSet("hash-key", "Usage: callback-service hash-key <key-file\n\nPrints how the bearer key in the first line stands in --auth-file.", out).Parse(args); err != nil {
+	const about = "Usage: callback-service hash-key <key-file\n\nPrints how the bearer key in the first line stands in --auth-file."
+	if err := parseFlags(flagSet("hash-key", about, out), args); err != nil {
 		return err
 	}
 	line, err := bufio.NewReader(os.Stdin).ReadString('\n')

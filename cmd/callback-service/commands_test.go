@@ -95,6 +95,24 @@ func TestInboxStat(t *testing.T) {
 	}
 }
 
+// TestCommandsThatAskTheService: an address needs no scheme, and a service that is down is asked
+// about.
+func TestCommandsThatAskTheService(t *testing.T) {
+	s := start(t, t.TempDir(), "--source-url="+newSource(t).URL)
+	address := strings.TrimPrefix(s.operator, "http://")
+	for _, a := range []string{address, s.operator, s.operator + "/"} {
+		out, err := cli(t, "", nil, "health", "--address="+a)
+		require.NoError(t, err, out)
+	}
+	require.NoError(t, s.stop())
+	for _, command := range [][]string{{"health"}, {"dead-letters", "list"}, {"dead-letters", "drop", "--all"}} {
+		out, err := cli(t, "", nil, append(command, "--address="+address)...)
+		require.Error(t, err)
+		require.Equal(t, "callback-service: no answer from http://"+address+
+			": connect: connection refused. Is the service running, and is that its operator listener (--address)?\n", out)
+	}
+}
+
 func TestOtherCommands(t *testing.T) {
 	out, err := cli(t, "my-key\n", nil, "hash-key")
 	require.NoError(t, err, out)
@@ -104,6 +122,20 @@ func TestOtherCommands(t *testing.T) {
 	out, err = cli(t, "", nil, "nonsense")
 	require.Error(t, err)
 	require.Contains(t, out, `"nonsense"`)
+	out, err = cli(t, "", nil, "helth")
+	require.Error(t, err)
+	require.Contains(t, out, "did you mean health?")
+	for args, want := range map[string]string{
+		"health --addresss=x":           "health: there is no flag --addresss: did you mean --address?",
+		"health --address":              "health: --address has no value",
+		"dead-letters list --limit=abc": `dead-letters: --limit "abc": want a number`,
+		"dead-letters list --rate=abc":  `dead-letters: --rate "abc": want a number`,
+	} {
+		out, err = cli(t, "", nil, strings.Fields(args)...)
+		require.Error(t, err, args)
+		require.Contains(t, out, want)
+		require.Equal(t, 1, strings.Count(out, "\n"), out)
+	}
 	for _, name := range []string{"dead-letters", "inbox", "hash-key"} {
 		out, err = cli(t, "", nil, name, "--help")
 		require.NoError(t, err, out)

@@ -54,12 +54,12 @@ func deadLetters(ctx context.Context, args []string, out io.Writer) error {
 	set.StringVar(&f.ca, "ca", "", caHelp)
 	set.StringVar(&f.token, "token", "", "its token, or @ and the path of a file with it; CALLBACK_WEB_DEBUG_TOKEN by default, which other users of the machine do not see")
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
-		if err := set.Parse(args); err != nil {
+		if err := parseFlags(set, args); err != nil {
 			return err
 		}
 		return errors.New("dead-letters: want list, redrive or drop")
 	}
-	if err := set.Parse(args[1:]); err != nil {
+	if err := parseFlags(set, args[1:]); err != nil {
 		return err
 	}
 	if err := f.readToken(); err != nil {
@@ -167,7 +167,7 @@ func (f *deadLetterFlags) ask(ctx context.Context, method, path string, body []b
 	}
 	response, err := client.Do(r)
 	if err != nil {
-		return nil, err
+		return nil, noAnswer(base, err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	answer, err := io.ReadAll(response.Body)

@@ -18,7 +18,7 @@ func health(ctx context.Context, args []string, out io.Writer) error {
 	address := set.String("address", "127.0.0.1:6060", addressHelp+". The public listener answers as well")
 	ca := set.String("ca", "", caHelp)
 	path := set.String("path", "/readyz", "what is asked for")
-	if err := set.Parse(args); err != nil {
+	if err := parseFlags(set, args); err != nil {
 		return err
 	}
 	base := operatorURL(*address)
@@ -34,7 +34,7 @@ func health(ctx context.Context, args []string, out io.Writer) error {
 	}
 	response, err := client.Do(r)
 	if err != nil {
-		return err
+		return noAnswer(base, err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 4096))

@@ -23,7 +23,7 @@ func inboxStat(_ context.Context, args []string, out io.Writer) error {
 	if len(args) > 0 && args[0] == "stat" {
 		args = args[1:]
 	}
-	if err := set.Parse(args); err != nil {
+	if err := parseFlags(set, args); err != nil {
 		return err
 	}
 	if set.NArg() != 1 {

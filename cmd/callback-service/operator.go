@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -61,4 +62,17 @@ func operatorClient(base, ca string) (*http.Client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = config
 	return &http.Client{Transport: transport}, nil
+}
+
+// noAnswer is the error of a request that got none.
+func noAnswer(base string, err error) error {
+	var inURL *url.Error
+	if errors.As(err, &inURL) { // it names the whole URL
+		err = inURL.Err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" { // it names the address again
+		err = op.Err
+	}
+	return fmt.Errorf("no answer from %s: %w. Is the service running, and is that its operator listener (--address)?", base, err)
 }

@@ -19,7 +19,7 @@ func check(all []Flag, args []string) error {
 	for _, f := range all {
 		if value, set := os.LookupEnv(f.Variable); set {
 			if want := f.wants(value); want != "" {
-				return fmt.Errorf("%s (%s) %.100q: want %s", f.Variable, f.Name, value, want)
+				return fmt.Errorf("%s %.100q: want %s (set by %s)", f.Name, value, want, f.Variable)
 			}
 		}
 	}
@@ -33,22 +33,18 @@ func check(all []Flag, args []string) error {
 		name, value, assigned := strings.Cut(arg, "=")
 		f, known := find(all, "--"+strings.TrimLeft(name, "-"))
 		if !known {
-			var meant []string
-			for _, near := range Nearest(bare(name), words(all)) {
-				meant = append(meant, "--"+near)
-			}
-			return fmt.Errorf("there is no flag %s%s (see --help)", name, question(meant))
+			return fmt.Errorf("there is no flag %s%s (see --help)", name, DidYouMean(bare(name), words(all), "--"))
 		}
 		if !assigned {
 			var taken, ok bool
 			if value, taken, ok = f.next(args); !ok {
-				return fmt.Errorf("%s (%s) has no value: want %s=…", f.Name, f.Variable, f.Name)
+				return fmt.Errorf("%s has no value: want %[1]s=…", f.Name)
 			} else if taken {
 				args = args[1:]
 			}
 		}
 		if want := f.wants(value); want != "" {
-			return fmt.Errorf("%s (%s) %.100q: want %s", f.Name, f.Variable, value, want)
+			return fmt.Errorf("%s %.100q: want %s", f.Name, value, want)
 		}
 		before = f.Name
 	}
@@ -59,7 +55,8 @@ func asksForInfo(arg string) bool {
 	return slices.Contains([]string{"help", "h", "?", "version", "v"}, strings.TrimLeft(arg, "-")) && strings.HasPrefix(arg, "-")
 }
 
-// next is the value of a flag that stands alone: the next argument, which is then taken, unless that is a flag. A switch needs none.
+// next is the value of a flag that stands alone: the next argument, which is then taken, unless
+// that is a flag. A switch needs none.
 func (f Flag) next(args []string) (value string, taken, ok bool) {
 	if f.kind.Kind() == reflect.Bool {
 		if len(args) > 0 && (args[0] == "true" || args[0] == "false") {
@@ -73,8 +70,8 @@ func (f Flag) next(args []string) (value string, taken, ok bool) {
 	return args[0], true, true
 }
 
-// wants reads value as conf will, and returns what is wanted in its place; empty when it is right. Texts, and only they can be
-// secret, are always right here.
+// wants reads value as conf will, and returns what is wanted in its place; empty when it is right.
+// Texts, and only they can be secret, are always right here.
 func (f Flag) wants(value string) string {
 	var err error
 	var want string

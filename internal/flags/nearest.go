@@ -21,8 +21,9 @@ func (s Stray) String() string {
 	return fmt.Sprintf("%s is set, but there is no such setting%s", s.Name, question(s.Meant))
 }
 
-// Strays returns the variables of the environment that begin with the prefix and are no flag. Those that Kubernetes sets for
-// each Service of a namespace are not counted: a Service whose name begins like the prefix is likely, and nobody typed them.
+// Strays returns the variables of the environment that begin with the prefix and are no flag. Those
+// that Kubernetes sets for each Service of a namespace are not counted: a Service whose name begins
+// like the prefix is likely, and nobody typed them.
 func Strays(prefix string, all []Flag) (strays []Stray) {
 	for _, variable := range os.Environ() {
 		name, value, _ := strings.Cut(variable, "=")
@@ -32,7 +33,7 @@ func Strays(prefix string, all []Flag) (strays []Stray) {
 			continue
 		}
 		s := Stray{Name: name}
-		for _, near := range Nearest(word, words(all)) {
+		for _, near := range nearest(word, words(all)) {
 			f, _ := find(all, "--"+near)
 			s.Meant = append(s.Meant, f.Variable)
 		}
@@ -52,6 +53,16 @@ func isServiceLink(name, value string) bool {
 	return serviceLink.MatchString(name) || servicePort.MatchString(name) && strings.Contains(value, "://")
 }
 
+// DidYouMean is the end of a sentence about a word that is not among known; empty when it is near
+// to none of them. The prefix goes before each suggestion.
+func DidYouMean(word string, known []string, prefix string) string {
+	near := nearest(word, known)
+	for i := range near {
+		near[i] = prefix + near[i]
+	}
+	return question(near)
+}
+
 func question(meant []string) string {
 	if len(meant) == 0 {
 		return ""
@@ -59,9 +70,9 @@ func question(meant []string) string {
 	return ": did you mean " + strings.Join(meant, " or ") + "?"
 }
 
-// Nearest returns those of known that word was probably meant to be: the one with the fewest typing errors, or else those
-// that begin or end with it.
-func Nearest(word string, known []string) (near []string) {
+// nearest returns those of known that word was probably meant to be: the one with the fewest typing
+// errors, or else those that begin or end with it.
+func nearest(word string, known []string) (near []string) {
 	best, fewest := "", 1+min(3, max(1, len(word)/4))
 	for _, k := range known {
 		if d := distance(word, k); d < fewest {
@@ -93,7 +104,8 @@ func words(all []Flag) []string {
 	return words
 }
 
-// distance counts the letters to change, to insert, to leave out and to swap with their neighbour that make b of a.
+// distance counts the letters to change, to insert, to leave out and to swap with their neighbour
+// that make b of a.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

@@ -111,12 +111,16 @@ func (f *file) migrate() error {
 	case err != nil:
 		return err
 	case version > int64(len(schemas)):
-		return fmt.Errorf("its version is %d and this program knows %d: it was made by a newer one", version, len(schemas))
+		return newer(version)
 	case version == int64(len(schemas)):
 		return nil
 	}
 	steps := strings.Join(schemas[version:], "")
 	return f.db.Exec(`BEGIN IMMEDIATE;` + steps + fmt.Sprintf(`PRAGMA user_version = %d; COMMIT`, len(schemas)))
+}
+
+func newer(version int64) error {
+	return fmt.Errorf("its version is %d and this program knows %d: it was made by a newer one", version, len(schemas))
 }
 
 func (f *file) probe() error {

@@ -57,12 +57,25 @@ func Inspect(path string) (s Summary, err error) {
 }
 
 func (s *Summary) read(db *sqlite3.Conn) error {
+	version, err := (&file{db: db}).queryInt(`PRAGMA user_version`)
+	switch {
+	case err != nil:
+		return err
+	case version == 0:
+		return errors.New("it has no version of an inbox")
+	case version > int64(len(schemas)):
+		return newer(version)
+	}
+	depth := `SELECT callbacks, ids, keys FROM depth`
+	if version == 1 { // keys came with the second
+		depth = `SELECT callbacks, ids, 0 FROM depth`
+	}
 	var oldest int64
 	for _, q := range []struct {
 		sql string
 		row func(*sqlite3.Stmt)
 	}{
-		{`SELECT callbacks, ids, keys FROM depth`, func(r *sqlite3.Stmt) {
+		{depth, func(r *sqlite3.Stmt) {
 			s.Callbacks, s.IDs, s.Keys = r.ColumnInt64(0), r.ColumnInt64(1), r.ColumnInt64(2)
 		}},
 		{`SELECT count(*) FROM callbacks WHERE progress IS NOT NULL`, func(r *sqlite3.Stmt) { s.Deferred = r.ColumnInt64(0) }},

@@ -185,7 +185,20 @@ func TestForgettingEndsWithTheCommitter(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestFileOfTheFirstVersion is opened, and goes on.
+// TestInspectOtherFiles: what is no inbox, or one of a newer version, is told as that.
+func TestInspectOtherFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "inbox.db")
+	for version, want := range map[int]string{0: "it has no version of an inbox", 99: "it was made by a newer one"} {
+		db, err := sqlite3.Open("file:" + path)
+		require.NoError(t, err)
+		require.NoError(t, db.Exec(fmt.Sprintf(`CREATE TABLE IF NOT EXISTS depth (x); PRAGMA user_version = %d`, version)))
+		require.NoError(t, db.Close())
+		_, err = Inspect(path)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// TestFileOfTheFirstVersion is looked into, and then opened, and goes on.
 func TestFileOfTheFirstVersion(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "inbox.db")
 	db, err := sqlite3.Open("file:" + path)
@@ -194,6 +207,10 @@ func TestFileOfTheFirstVersion(t *testing.T) {
 		INSERT INTO callbacks (id, sender, tag, trace, received, count, ids) VALUES ('01M7XTMHH0ZNF5RCJCKKWG2QAB', '', '', '', 1, 1, x'0105');
 		UPDATE depth SET callbacks = 1, ids = 1; PRAGMA user_version = 1`))
 	require.NoError(t, db.Close())
+	s, err := Inspect(path)
+	require.NoError(t, err)
+	require.Equal(t, []int64{1, 1, 0}, []int64{s.Callbacks, s.IDs, s.Keys})
+
 	in := run(t, path, Options{KeyAge: time.Hour})
 	require.Equal(t, int64(1), in.Stats().Callbacks)
 	found, err := in.Fresh().Next(t.Context(), 10)

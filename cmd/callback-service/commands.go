@@ -22,6 +22,7 @@ type subcommand struct {
 
 func commands() []subcommand {
 	return []subcommand{
+		{"check", "check [flags of the service]", "whether the service could start and work with these flags: exit status 0 or 1", check},
 		{"dead-letters", "dead-letters list|redrive|drop [flags]", "what could not be fetched: list it, fetch it again, or forget it", deadLetters},
 		{"inbox", "inbox stat [--json] FILE", "what waits in the inbox of a stopped service, or in a copy of one", inboxStat},
 		{"health", "health [flags]", "whether the service is ready: exit status 0 or 1", health},

@@ -38,6 +38,7 @@ func outcome(t *testing.T, dir string, args ...string) (status int, stdout, stde
 func TestHelpAndVersion(t *testing.T) {
 	status, out, _ := outcome(t, t.TempDir(), "--help")
 	require.Zero(t, status)
+	require.Contains(t, out, "check [flags of the service]")
 	for _, flag := range []string{
 		"--web-address", "--web-debug", "--web-debug-token", "--web-debug-plain", "--web-read-timeout", "--web-write-timeout", "--web-shutdown-timeout", "--web-max-body",
 		"--web-max-ids", "--web-max-in-flight", "--web-rate", "--web-burst", "--web-tls-cert", "--web-tls-key",

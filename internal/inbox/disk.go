@@ -51,6 +51,16 @@ func lockFile(path string) (*fileLock, error) {
 
 func (l *fileLock) release() error { return l.f.Close() }
 
+// Room returns how many bytes may still be written on the disk of dir, and an error when they are
+// too few for callbacks to be accepted.
+func Room(dir string) (int64, error) {
+	free, err := freeBytes(dir)
+	if err == nil && free < defaultReserve {
+		err = fmt.Errorf("the disk of %s has %d MiB free; under %d MiB callbacks are refused", dir, free>>20, defaultReserve>>20)
+	}
+	return free, err
+}
+
 // freeBytes is what an unprivileged process may still write on dir's disk.
 func freeBytes(dir string) (int64, error) {
 	var st syscall.Statfs_t

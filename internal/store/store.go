@@ -109,6 +109,23 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
+// Check asks whether the database answers, and whether its user may make the tables where they are
+// missing.
+func (s *Store) Check(ctx context.Context) error {
+	if err := s.Ping(ctx); err != nil || s.embedded {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	var may bool
+	err := s.query(ctx, s.read, func(rows *sql.Rows) error { return rows.Scan(&may) }, `
+SELECT to_regclass('`+migrationTable+`') IS NOT NULL OR coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)`)
+	if err == nil && !may {
+		err = errors.New("its user may not make the tables: grant it CREATE on the schema")
+	}
+	return err
+}
+
 // SetObjectTTL changes the TTL of what is stored from now on. What is stored already keeps its time.
 func (s *Store) SetObjectTTL(d time.Duration) { s.objectTTL.Store(int64(d)) }
 

@@ -42,7 +42,8 @@ type ObjectTotals struct {
 	Unreadable int `json:"unreadable"`
 	// Unwatched were given up: the service did not answer, or their time was too far away.
 	Unwatched int `json:"unwatched"`
-	// LagMS is how long after expires_at the first read was sent that no longer found the object: an upper bound.
+	// LagMS is how long after expires_at the first read was sent that no longer found the object, or
+	// answered when it was sent before: an upper bound.
 	LagMS Quantiles `json:"lag_ms"`
 }
 
@@ -78,8 +79,8 @@ const (
 	claimStored
 )
 
-// missedRead is an object that was not there, and how long after its POST, and after the answer of its fetch, it was
-// first (claimFetched) or last looked for.
+// missedRead is an object that was not there, and how long after its POST, and after the answer of
+// its fetch, the first (claimFetched) or last read of it was answered.
 type missedRead struct {
 	after, fresh time.Duration
 	claim        claim
@@ -151,9 +152,12 @@ func (s *sampler) follow(o *owed, claim claim) *int {
 // look waits for the object to be readable, as far as its claim goes.
 func (s *sampler) look(o *owed, claim claim) (obj object, found bool) {
 	began := s.epoch.now()
-	m := missedRead{after: began - o.sent, fresh: began - o.sampleAt, claim: claim}
-	for {
+	m := missedRead{claim: claim}
+	for first := true; ; first = false {
 		status, err := s.api.get(s.ctx, objectPath(o.sample), &obj)
+		if now := s.epoch.now(); first || claim == claimStored {
+			m.after, m.fresh = now-o.sent, now-o.sampleAt
+		}
 		switch {
 		case err == nil && status == http.StatusOK:
 			return obj, true
@@ -165,9 +169,6 @@ func (s *sampler) look(o *owed, claim claim) (obj object, found bool) {
 			m.claim = claimNothing
 			s.miss(m)
 			return obj, false
-		}
-		if now := s.epoch.now(); claim == claimStored {
-			m.after, m.fresh = now-o.sent, now-o.sampleAt
 		}
 	}
 }
@@ -200,9 +201,12 @@ func (s *sampler) check(id int64, obj object) (next object, end *int) {
 		status, err := s.api.get(s.ctx, objectPath(id), &next)
 		late := asked.Sub(obj.ExpiresAt)
 		switch {
-		case err == nil && status == http.StatusNotFound && late < 0:
+		case err == nil && status == http.StatusNotFound && time.Now().Before(obj.ExpiresAt):
 			return next, &s.totals.Early
 		case err == nil && status == http.StatusNotFound:
+			if late < 0 { // it went while the read was under way
+				late = time.Since(obj.ExpiresAt)
+			}
 			s.lag.record(late)
 			return next, &s.totals.Disappeared
 		case err == nil && status == http.StatusOK && (late < 0 || next.ExpiresAt.After(obj.ExpiresAt)):

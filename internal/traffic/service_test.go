@@ -40,6 +40,7 @@ type flaws struct {
 	// deafFrom, deafTo and deafFor: reads fail from one POST until a time after another.
 	deafFrom, deafTo int
 	deafFor          time.Duration
+	slowObjects      time.Duration // reads of objects wait so long before they are looked up
 	reads            *atomic.Int64 // counts reads of receipts; may be nil
 }
 
@@ -283,6 +284,7 @@ func (s *service) listReceipts(w http.ResponseWriter, r *http.Request) {
 
 func (s *service) getObject(w http.ResponseWriter, r *http.Request) {
 	id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	sleep(r.Context(), s.slowObjects)
 	s.mu.Lock()
 	obj, ok := s.objects[id]
 	s.mu.Unlock()

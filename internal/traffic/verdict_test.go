@@ -93,7 +93,9 @@ func TestVerdictGreen(t *testing.T) {
 		"a long TTL":              {flaws{ttl: time.Hour}, quick(), true, false},
 		"a faulty source":         {flaws{}, faulty, true, true},
 		"dead letters":            {flaws{giveUpAfter: 1}, faulty, true, true},
-		"refuses at first":        {flaws{refuseFirst: 10}, quick(), true, true},
+		// Objects expire while a read of them is under way.
+		"slow reads":       {flaws{slowObjects: 700 * time.Millisecond}, quick(), true, true},
+		"refuses at first": {flaws{refuseFirst: 10}, quick(), true, true},
 	} {
 		report := make(chan *Report, 1)
 		go func() { report <- trial(t, c.flaws, c.faults, nil) }()
@@ -112,6 +114,14 @@ func TestVerdictGreen(t *testing.T) {
 				t.Errorf("took %v s to settle", settling)
 			}
 		})
+	}
+}
+
+// An object that expired before its first read was answered tells nothing.
+func TestVerdictWithReadsSlowerThanTheTTL(t *testing.T) {
+	t.Parallel()
+	if rep := trial(t, flaws{slowObjects: 1500 * time.Millisecond}, quick(), nil); rep.Verdict != "pass" {
+		t.Errorf("verdict %s %v\n%+v", rep.Verdict, rep.Failures, rep.Objects)
 	}
 }
 

@@ -18,7 +18,7 @@ const (
 	restFactor = 4
 	maxRest    = 2 * time.Second
 	// maxOwed bounds the callbacks that are in the books at a time, and with them the judge's
-	// memory: about 170 bytes each, and as much again until they are collected. What is
+	// memory: about 200 bytes each, and as much again until they are collected. What is
 	// acknowledged while the books are full is not judged.
 	maxOwed = 1_000_000
 	// pruneEvery is how often hits that no verdict can need any more are dropped.

@@ -100,8 +100,8 @@ func TestSlowSenders(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			began := time.Now() // before the service can have begun to count
 			conn := s.dial()
-			began := time.Now()
 			cut := make(chan struct{})
 			defer close(cut)
 			go func() { // ends when the service has cut the connection

@@ -63,6 +63,11 @@ func TestSetURL(t *testing.T) {
 	}
 	reconnect()
 	require.NoError(t, s.Ping(ctx), "what is refused changes nothing")
+
+	run(`ALTER ROLE ` + role + ` PASSWORD 'one'`)
+	require.NoError(t, s.SetURL(as("one")), "back to what Open was given")
+	reconnect()
+	require.NoError(t, s.Ping(ctx))
 }
 
 func TestSetURLOfSQLite(t *testing.T) {

@@ -126,12 +126,12 @@ func parsePostgres(dsn string) (*pgx.ConnConfig, error) {
 // those that are open stay. Nothing else of it may differ from what Open was given. After an error
 // the old ones stay in use. No error shows a password.
 func (s *Store) SetURL(dsn string) error {
-	if dsn == s.url {
-		return nil
-	}
 	fixed := errors.New("--database-url: only the user and password of PostgreSQL may change while the service runs; " +
 		"restart it for the rest")
 	if s.embedded {
+		if dsn == s.url {
+			return nil
+		}
 		return fixed
 	}
 	config, err := parsePostgres(dsn)

@@ -233,7 +233,7 @@ func (d *Dispatcher) persist(stopping, ctx context.Context, b callback.Batch) er
 	for tries := 1; ; tries++ {
 		err := d.store.Save(ctx, b)
 		if err == nil || len(b.Objects) > 0 && errors.Is(err, callback.ErrRefused) {
-			if tries > 1 {
+			if logged != "" {
 				d.Logger.Info("dispatch: the database has taken the write", "tries", tries, "after", time.Since(began).Round(time.Millisecond))
 			}
 			return err

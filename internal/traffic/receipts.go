@@ -171,22 +171,27 @@ func (rr *receiptReader) read(ctx context.Context, id string) receipt {
 // waits for the goroutines that it starts.
 func (rr *receiptReader) readAll(ctx context.Context, all []*owed, workers int) []receipt {
 	out := make([]receipt, len(all))
+	each(len(all), workers, func(i int) { out[i] = rr.read(ctx, all[i].id) })
+	return out
+}
+
+// each calls do for 0 to n-1, with so many calls at a time, and returns when all have returned.
+func each(n, workers int, do func(i int)) {
 	next := make(chan int)
 	var wg sync.WaitGroup
-	for range min(workers, len(all)) {
+	for range min(workers, n) {
 		// Stopped by closing next, awaited below.
 		wg.Go(func() {
 			for i := range next {
-				out[i] = rr.read(ctx, all[i].id)
+				do(i)
 			}
 		})
 	}
-	for i := range all {
+	for i := range n {
 		next <- i
 	}
 	close(next)
 	wg.Wait()
-	return out
 }
 
 const (
@@ -223,21 +228,7 @@ func (rr *receiptReader) readShare(ctx context.Context, share []*owed, pages int
 // goroutines that it starts.
 func (rr *receiptReader) readShares(ctx context.Context, shares [][]*owed) [][]receipt {
 	read := make([][]receipt, len(shares))
-	next := make(chan int)
-	var wg sync.WaitGroup
-	for range min(sweepReaders, len(shares)) {
-		// Stopped by closing next, awaited below.
-		wg.Go(func() {
-			for i := range next {
-				read[i] = rr.readShare(ctx, shares[i], sharePages)
-			}
-		})
-	}
-	for i := range shares {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
+	each(len(shares), sweepReaders, func(i int) { read[i] = rr.readShare(ctx, shares[i], sharePages) })
 	return read
 }
 

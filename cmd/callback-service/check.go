@@ -171,7 +171,7 @@ func (c *checkup) authFile() (string, error) {
 }
 
 func (c *checkup) traces() (string, error) {
-	stop, err := startTracing(&c.cfg, c.log, telemetry.NewMetrics(nil, nil))
+	stop, err := startTracing(&c.cfg, c.files, c.log, telemetry.NewMetrics(nil, nil))
 	if err != nil {
 		return "", err
 	}

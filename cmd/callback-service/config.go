@@ -73,7 +73,7 @@ type config struct {
 		TTL time.Duration `conf:"default:24h,help:a receipt is kept this long; 0: no receipts"`
 	}
 	Trace struct {
-		URL         string  `conf:"mask,help:Zipkin's span API; for example http://localhost:9411/api/v2/spans; empty: no traces"`
+		URL         string  `conf:"mask,help:Zipkin's span API; for example http://localhost:9411/api/v2/spans; or @ and the path of a file with it; empty: no traces"`
 		Service     string  `conf:"default:callback-service,help:name of this service in traces"`
 		Probability float64 `conf:"default:1,help:share of traces that begin here and are sampled; 0 to 1"`
 		Rate        float64 `conf:"default:100,help:traces a second at most; 0: no ceiling"`

@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	tuneMemory()
 	metrics := telemetry.NewMetrics(web.Codes(), dispatch.FetchOutcomes())
 	metrics.Build(version)
-	stopTracing, err := startTracing(&cfg, log, metrics)
+	stopTracing, err := startTracing(&cfg, files, log, metrics)
 	if err != nil {
 		return err
 	}
@@ -163,17 +163,6 @@ func tuneMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(2 << 30)
 	}
-}
-
-func startTracing(cfg *config, log *slog.Logger, m *telemetry.Metrics) (func(), error) {
-	stop, err := telemetry.StartTracing(telemetry.TraceOptions{
-		URL: cfg.Trace.URL, Service: cfg.Trace.Service, Probability: cfg.Trace.Probability, Ceiling: cfg.Trace.Rate,
-		Timeout: min(5*time.Second, cfg.Web.ShutdownTimeout/5), Logger: log, Dropped: m.SpansDropped,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("--trace-url: %w", err)
-	}
-	return stop, nil
 }
 
 func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics) (*inbox.Inbox, error) {

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"callback-service/internal/auth"
 	"callback-service/internal/dispatch"
@@ -110,6 +112,32 @@ func operatorToken(cfg *config, files *reload.Files, log *slog.Logger) (func() s
 		return nil
 	})
 	return func() string { return *token.Load() }, err
+}
+
+func startTracing(cfg *config, files *reload.Files, log *slog.Logger, m *telemetry.Metrics) (stop func(), err error) {
+	options := telemetry.TraceOptions{
+		Service: cfg.Trace.Service, Probability: cfg.Trace.Probability, Ceiling: cfg.Trace.Rate,
+		Timeout: min(5*time.Second, cfg.Web.ShutdownTimeout/5), Logger: log, Dropped: m.SpansDropped,
+	}
+	if cfg.Trace.URL != "" {
+		var current atomic.Pointer[url.URL]
+		err := watchSecret(files, log, "--trace-url", cfg.Trace.URL, func(text string) error {
+			u, err := telemetry.ParseTraceURL(text)
+			if err != nil {
+				return fmt.Errorf("--trace-url: %w", err)
+			}
+			current.Store(u)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		options.URL = current.Load
+	}
+	if stop, err = telemetry.StartTracing(options); err != nil {
+		return nil, fmt.Errorf("--trace-service: %w", err)
+	}
+	return stop, nil
 }
 
 func openAuth(cfg *config, files *reload.Files, log *slog.Logger) (*auth.Authenticator, error) {

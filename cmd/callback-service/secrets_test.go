@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"callback-service/internal/callback"
+	"callback-service/internal/flags"
 	"callback-service/internal/store/storetest"
 )
 
@@ -137,5 +138,37 @@ func TestSourceCertificate(t *testing.T) {
 		s.done(s.mustPost(id))
 		return <-serials == 2
 	})
+	require.NoError(t, s.stop())
+}
+
+// TestEverySecretTakesAFile: one rule holds for every flag with a secret in it.
+func TestEverySecretTakesAFile(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none")
+	for _, f := range flags.All(envPrefix, new(config)) {
+		if f.Secret {
+			status, _, stderr := outcome(t, t.TempDir(), f.Name+"=@"+none)
+			require.Equal(t, 1, status, f.Name)
+			require.Contains(t, stderr, f.Name+" "+none+": no such file")
+		}
+	}
+}
+
+// TestTraceURLFromFile: spans go to the collector that the file names now.
+func TestTraceURLFromFile(t *testing.T) {
+	old, fresh := newZipkin(t), newZipkin(t)
+	file := filepath.Join(t.TempDir(), "url")
+	writeSecret(t, file, old.URL)
+	s := start(t, t.TempDir(), "--source-url="+newSource(t).URL, "--trace-url=@"+file)
+	sees := func(z *zipkin) func() bool {
+		return func() bool {
+			s.mustPost(1)
+			z.mu.Lock()
+			defer z.mu.Unlock()
+			return len(z.spans) > 0
+		}
+	}
+	s.eventually("spans arrive", sees(old))
+	writeSecret(t, file, fresh.URL)
+	s.eventually("spans arrive at the new address", sees(fresh))
 	require.NoError(t, s.stop())
 }

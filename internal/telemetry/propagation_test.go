@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ const (
 func export(t *testing.T, probability, ceiling float64) {
 	t.Helper()
 	stop, err := StartTracing(TraceOptions{
-		URL: "http://127.0.0.1:1", Probability: probability, Ceiling: ceiling, Timeout: time.Second,
+		URL: func() *url.URL { return &url.URL{Scheme: "http", Host: "127.0.0.1:1"} }, Probability: probability, Ceiling: ceiling, Timeout: time.Second,
 		Logger: slog.New(slog.DiscardHandler), Dropped: NewMetrics(nil, nil).SpansDropped,
 	})
 	require.NoError(t, err)

@@ -5,6 +5,7 @@ import (
 	"log"
 	"log/slog"
 	"math"
+	"net/http"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,8 @@ import (
 
 // TraceOptions say where spans go.
 type TraceOptions struct {
-	URL         string        // of Zipkin's v2 API, e.g. http://localhost:9411/api/v2/spans; empty: no traces
+	// URL returns where Zipkin's v2 API is now, as ParseTraceURL reads it. nil: no traces.
+	URL         func() *url.URL
 	Service     string        // the local endpoint's name
 	Probability float64       // the share of traces that begin here and are sampled, 0 to 1; a sender's own decision is kept
 	Ceiling     float64       // traces a second at most, those that senders decided for included; 0: no ceiling
@@ -34,12 +36,9 @@ type TraceOptions struct {
 // StartTracing begins to export spans. It never fails for a collector that is away: spans are dropped then, and counted. The returned
 // function sends what is left and stops.
 func StartTracing(o TraceOptions) (stop func(), err error) {
-	if o.URL == "" {
+	if o.URL == nil {
 		trace.ApplyConfig(trace.Config{DefaultSampler: trace.NeverSample()})
 		return func() {}, nil
-	}
-	if u, err := url.Parse(o.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" { // the parser's error would show a password
-		return nil, errors.New("want a URL like http://localhost:9411/api/v2/spans")
 	}
 	endpoint, err := zipkin.NewEndpoint(o.Service, "")
 	if err != nil {
@@ -51,7 +50,8 @@ func StartTracing(o TraceOptions) (stop func(), err error) {
 	}
 	sampleUpTo.Store(ceiling)
 	SetTraceProbability(o.Probability)
-	queue := newQueue(zipkinhttp.NewReporter(o.URL, zipkinhttp.Timeout(o.Timeout), zipkinhttp.Logger(reporterLog(o.Logger))), o.Dropped)
+	queue := newQueue(zipkinhttp.NewReporter("", zipkinhttp.Client(&collector{url: o.URL}), zipkinhttp.Timeout(o.Timeout),
+		zipkinhttp.Logger(reporterLog(o.Logger))), o.Dropped)
 	exporter := ocexporter.NewExporter(queue, endpoint)
 	trace.RegisterExporter(exporter)
 	exporting.Store(true)
@@ -62,6 +62,33 @@ func StartTracing(o TraceOptions) (stop func(), err error) {
 			o.Logger.Warn("trace: the last spans were not sent", "error", err)
 		}
 	}, nil
+}
+
+// ParseTraceURL reads the URL of Zipkin's v2 API. Its error shows nothing of it, for there may be a password in it.
+func ParseTraceURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, errors.New("want a URL like http://localhost:9411/api/v2/spans")
+	}
+	return u, nil
+}
+
+// collector sends the reporter's requests to a URL that may change.
+type collector struct {
+	url    func() *url.URL
+	client http.Client
+}
+
+// Do implements zipkinhttp.HTTPDoer.
+func (c *collector) Do(r *http.Request) (*http.Response, error) {
+	r.URL = c.url()
+	r.Host = r.URL.Host
+	response, err := c.client.Do(r) //nolint:gosec // the operator names the URL
+	var inURL *url.Error
+	if errors.As(err, &inURL) { // it names the whole URL, which may have a secret in its query
+		err = inURL.Err
+	}
+	return response, err
 }
 
 // These are global, for OpenCensus is.

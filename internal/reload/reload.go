@@ -34,8 +34,10 @@ type Files struct {
 type group struct {
 	files []File
 	use   func(contents [][]byte) error
-	read  []os.FileInfo // the files when they were last read, whether use took them or refused; nil for one that was not there
+	read  []os.FileInfo // the files when they were last read, whether use took them or refused; empty when one could not be read
 	last  []os.FileInfo // the files at the last poll
+
+	unreadable string // why one could not be read the last time
 }
 
 // New returns an empty set of files.
@@ -94,18 +96,26 @@ func (g *group) poll() error {
 	if !still || slices.EqualFunc(found, g.read, same) {
 		return nil
 	}
-	return g.load()
+	told := g.unreadable
+	if err := g.load(); g.unreadable == "" || g.unreadable != told {
+		return err
+	}
+	return nil
 }
 
+// load reads the files and passes them on. What cannot be read is tried again at each poll: it need
+// not change for that, when what was wanting was a file descriptor, say.
 func (g *group) load() error {
 	g.read = g.stat() // before they are read: a change in between is then seen at the next poll
 	contents := make([][]byte, len(g.files))
 	for i, file := range g.files {
 		var err error
 		if contents[i], err = readFile(file); err != nil {
+			g.read, g.unreadable = nil, err.Error()
 			return err
 		}
 	}
+	g.unreadable = ""
 	return g.use(contents)
 }
 

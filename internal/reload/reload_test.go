@@ -182,6 +182,26 @@ func TestFileThatCannotBeUsed(t *testing.T) {
 	require.Empty(t, w.log.lines())
 }
 
+// TestFileThatCannotBeReadNow: a changed file that could not be opened, for want of a file descriptor
+// say, is tried again, although it does not change once more. The log tells it once.
+func TestFileThatCannotBeReadNow(t *testing.T) {
+	path := newFile(t, "one")
+	w := watch(t, path)
+	write(t, path, "two")
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	none := limit
+	none.Cur = 0
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none))
+	w.polls(5)
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	lines := w.log.lines()
+	require.Len(t, lines, 1)
+	require.Contains(t, lines[0], "too many open files")
+	w.polls(1)
+	require.Equal(t, "two", w.used)
+}
+
 func TestWatchRefuses(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")

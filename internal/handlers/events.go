@@ -179,6 +179,8 @@ func upgradable(w http.ResponseWriter, r *http.Request) error {
 	case r.Method != http.MethodGet || r.Proto != "HTTP/1.1",
 		!has(h, "Connection", "upgrade") || !has(h, "Upgrade", "websocket"):
 		return callback.Errorf(callback.InvalidParameter, "this is a WebSocket: connect with a client for that, over HTTP/1.1")
+	case r.ContentLength != 0: // it would be read as frames
+		return callback.Errorf(callback.InvalidParameter, "the opening of a WebSocket has no body")
 	case h.Get("Sec-WebSocket-Version") != "13":
 		w.Header().Set("Sec-WebSocket-Version", "13")
 		return callback.Errorf(callback.InvalidParameter, "Sec-WebSocket-Version: want 13")

@@ -228,6 +228,8 @@ func (s *service) raw(request string) (net.Conn, *bufio.Reader, *http.Response) 
 func TestOpeningsThatFail(t *testing.T) {
 	s := newService(t)
 	for name, request := range map[string]string{
+		"a body":   opening("HTTP/1.1", "Content-Length: 2") + "{}",
+		"chunks":   opening("HTTP/1.1", "Content-Length: 2", "Transfer-Encoding: chunked") + "0\r\n\r\n",
 		"two keys": opening("HTTP/1.1", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="),
 		"HTTP/1.0": opening("HTTP/1.0"),
 		"HEAD":     strings.Replace(opening("HTTP/1.1", "Connection: close"), "GET", "HEAD", 1),

@@ -104,6 +104,10 @@ func TestCommandsThatAskTheService(t *testing.T) {
 		out, err := cli(t, "", nil, "health", "--address="+a)
 		require.NoError(t, err, out)
 	}
+	for _, command := range [][]string{{"health"}, {"dead-letters", "list"}} {
+		out, err := cli(t, "", []string{"CALLBACK_WEB_DEBUG=" + strings.TrimPrefix(s.operator, "http://")}, command...)
+		require.NoError(t, err, "in the environment of the service: %s", out)
+	}
 	require.NoError(t, s.stop())
 	for _, command := range [][]string{{"health"}, {"dead-letters", "list"}, {"dead-letters", "drop", "--all"}} {
 		out, err := cli(t, "", nil, append(command, "--address="+address)...)

@@ -50,7 +50,7 @@ func deadLetters(ctx context.Context, args []string, out io.Writer) error {
 	set.BoolVar(&f.dryRun, "dry-run", false, "redrive, drop: only count")
 	set.BoolVar(&f.all, "all", false, "drop: without a filter")
 	set.BoolVar(&f.json, "json", false, "print the service's JSON")
-	set.StringVar(&f.address, "address", cmp.Or(os.Getenv("CALLBACK_WEB_DEBUG"), "127.0.0.1:6060"), addressHelp)
+	set.StringVar(&f.address, "address", operatorAddress(), addressHelp)
 	set.StringVar(&f.ca, "ca", "", caHelp)
 	set.StringVar(&f.token, "token", "", "its token, or @ and the path of a file with it; CALLBACK_WEB_DEBUG_TOKEN by default, which other users of the machine do not see")
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {

@@ -15,7 +15,7 @@ Asks whether the service is ready: exit status 0, or 1 and why not. It is for he
 // health is a client of /readyz.
 func health(ctx context.Context, args []string, out io.Writer) error {
 	set := flagSet("health", healthAbout, out)
-	address := set.String("address", "127.0.0.1:6060", addressHelp+". The public listener answers as well")
+	address := set.String("address", operatorAddress(), addressHelp+". The public listener answers as well")
 	ca := set.String("ca", "", caHelp)
 	path := set.String("path", "/readyz", "what is asked for")
 	if err := parseFlags(set, args); err != nil {

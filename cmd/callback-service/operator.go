@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -19,6 +20,9 @@ const (
 	caHelp = "file of PEM certificates that https:// addresses are checked by; without it the system's, " +
 		"and on loopback no check"
 )
+
+// operatorAddress is the operator listener of the service in whose environment a command runs.
+func operatorAddress() string { return cmp.Or(os.Getenv("CALLBACK_WEB_DEBUG"), "127.0.0.1:6060") }
 
 // operatorURL completes an address of the operator listener that has no scheme. The environment is
 // that of the service where both run in one container.

@@ -16,6 +16,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # The race detector needs cgo and a C compiler; where there is none the tests run without it.
 RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 
+# Not for the programs' environment, where a CLIENT_ or LDFLAGS would mean something else.
+unexport SERVICE_FLAGS CLIENT_FLAGS LDFLAGS
+
 .DEFAULT_GOAL := help
 .PHONY: help run callback-start client-start load test test-integration fuzz bench lint build vendor compose-up compose-down clean
 

@@ -28,7 +28,7 @@ func TestComposeUp(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "docker"), []byte(docker), 0o700))
 		cmd := exec.Command("make", "--old-file=.env", "compose-up", "VERSION=v1.2.3") // no .env is made
 		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "MAKEFLAGS=", "PATH="+dir+":"+os.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=", "PATH="+dir+":"+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
 		require.Equal(t, strings.HasPrefix(c.out, "up"), err == nil, "%s: %s", c.composeVersion, out)
 		require.Contains(t, string(out), c.out, c.composeVersion)

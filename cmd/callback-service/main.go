@@ -27,13 +27,25 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // from the first signal on, a second one ends the process as if nobody listened
+	ctx, stop := context.WithCancel(context.Background())
+	go watchSignals(stop)
 	args := os.Args[1:]
 	if err := run(ctx, args, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "callback-service:", flags.Describe(flags.All(envPrefix, new(config)), args, err))
 		os.Exit(1)
 	}
+}
+
+// watchSignals stops the program in order at the first SIGINT or SIGTERM and ends the process at once at
+// the second, which loses nothing that was acknowledged. It ends with the process.
+func watchSignals(stop func()) {
+	signals := make(chan os.Signal, 2) // both may come before this goroutine runs
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	<-signals
+	stop()
+	<-signals
+	fmt.Fprintln(os.Stderr, "callback-service: a second signal ended it at once")
+	os.Exit(1)
 }
 
 // run is the program. It starts the stages in this order and stops them in its reverse: traces, inbox, operator listener, database,

@@ -35,14 +35,16 @@ type session struct {
 func newSession(t *testing.T, terminal bool, line string) *session {
 	t.Helper()
 	s := &session{t: t, public: freeAddress(t), operator: freeAddress(t), exited: make(chan struct{})}
-	s.cmd = exec.Command("bash", "-c", line)
+	command := []string{"bash", "-c", line}
 	if terminal { // of util-linux; it ends with the status of the command
-		s.cmd = exec.Command("script", "--quiet", "--return", "--flush", "--command", line, os.DevNull)
+		command = []string{"script", "--quiet", "--return", "--flush", "--command", line, os.DevNull}
 	}
+	// Whoever runs the tests in the background may have signals ignored, and a shell cannot undo that.
+	s.cmd = exec.Command("env", append([]string{"--default-signal=HUP,INT"}, command...)...)
 	dir, source := t.TempDir(), freeAddress(t)
 	s.source = "http://" + source
 	s.cmd.Dir = root
-	s.cmd.Env = append(os.Environ(), "SHELL=/bin/bash", "MAKEFLAGS=", "LDFLAGS=",
+	s.cmd.Env = append(os.Environ(), "SHELL=/bin/bash", "MAKEFLAGS=", "MAKELEVEL=", "LDFLAGS=",
 		"CALLBACK_WEB_ADDRESS="+s.public, "CALLBACK_WEB_DEBUG="+s.operator, "CALLBACK_SOURCE_URL="+s.source,
 		"CALLBACK_INBOX_URL=file:"+filepath.Join(dir, "inbox.db"), "CALLBACK_DATABASE_URL=sqlite:"+filepath.Join(dir, "objects.db"),
 		"CLIENT_WEB_ADDRESS="+source, "CLIENT_CONTROL_ADDRESS=", "CLIENT_TARGET_URL=http://"+s.public+"/callback",
@@ -190,7 +192,7 @@ func TestMakePassesFlags(t *testing.T) {
 	} {
 		cmd := exec.Command("make", append([]string{"--dry-run", "run"}, c.arguments...)...)
 		cmd.Dir = root
-		cmd.Env = append(append(os.Environ(), "MAKEFLAGS=", "LDFLAGS=", "SERVICE_FLAGS=", "CLIENT_FLAGS="), c.environment...)
+		cmd.Env = append(append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=", "LDFLAGS=", "SERVICE_FLAGS=", "CLIENT_FLAGS="), c.environment...)
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		command := regexp.MustCompile(`(?m)^\.ci/run-both .*$`).FindString(string(out))

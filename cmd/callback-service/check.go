@@ -223,7 +223,7 @@ func (c *checkup) database(ctx context.Context) (string, error) {
 			return path + " will be made", nil
 		}
 	}
-	db, err := openStore(&c.cfg, c.files, c.log)
+	db, err := openStore(&c.cfg, c.files, c.log, reality())
 	if err != nil {
 		return "", err
 	}
@@ -235,7 +235,7 @@ func (c *checkup) database(ctx context.Context) (string, error) {
 }
 
 func (c *checkup) source(ctx context.Context) (string, error) {
-	objects, err := openSource(&c.cfg, c.files, c.log)
+	objects, err := openSource(&c.cfg, c.files, c.log, reality())
 	if err != nil {
 		return "", err
 	}

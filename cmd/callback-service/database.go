@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -31,6 +30,7 @@ const (
 type database struct {
 	db      *store.Store
 	newURL  bool // there is no sign that the URL ever worked
+	jitter  func(time.Duration) time.Duration
 	metrics *telemetry.Metrics
 	log     *slog.Logger
 
@@ -45,9 +45,9 @@ type database struct {
 	at    time.Time // when it was
 }
 
-func newDatabase(db *store.Store, newURL bool, m *telemetry.Metrics, log *slog.Logger) *database {
+func newDatabase(db *store.Store, newURL bool, jitter func(time.Duration) time.Duration, m *telemetry.Metrics, log *slog.Logger) *database {
 	return &database{
-		db: db, newURL: newURL, metrics: m, log: log,
+		db: db, newURL: newURL, jitter: jitter, metrics: m, log: log,
 		migrated: make(chan struct{}), hopeless: make(chan error), awaited: make(chan struct{}),
 	}
 }
@@ -74,7 +74,7 @@ func (d *database) migrate(ctx context.Context) bool {
 		}
 		d.down(err)
 		select {
-		case <-time.After(pause/2 + rand.N(pause/2+1)):
+		case <-time.After(pause/2 + d.jitter(pause/2+1)):
 		case <-ctx.Done():
 			return false
 		}

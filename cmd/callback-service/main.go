@@ -30,7 +30,7 @@ func main() {
 	ctx, stop := context.WithCancel(context.Background())
 	go watchSignals(stop)
 	args := os.Args[1:]
-	if err := run(ctx, args, os.Stdout); err != nil {
+	if err := run(ctx, args, os.Stdout, reality()); err != nil {
 		fmt.Fprintln(os.Stderr, "callback-service:", flags.Describe(flags.All(envPrefix, new(config)), args, err))
 		os.Exit(1)
 	}
@@ -50,7 +50,7 @@ func watchSignals(stop func()) {
 
 // run is the program. It starts the stages in this order and stops them in its reverse: traces, inbox, operator listener, database,
 // dispatcher and expirer, public listener. It returns nil when ctx ended and everything stopped in order.
-func run(ctx context.Context, args []string, out io.Writer) error {
+func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 	if ok, err := runCommand(ctx, args, out); ok {
 		return err
 	}
@@ -85,18 +85,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer stopTracing()
 
-	in, err := openInbox(&cfg, log, metrics)
+	in, err := openInbox(&cfg, log, metrics, world)
 	if err != nil {
 		return err
 	}
 	defer closing(log, "inbox", in.Close)
 
-	db, err := openStore(&cfg, files, log)
+	db, err := openStore(&cfg, files, log, world)
 	if err != nil {
 		return err
 	}
 	defer closing(log, "database", db.Close)
-	objects, err := openSource(&cfg, files, log)
+	objects, err := openSource(&cfg, files, log, world)
 	if err != nil {
 		return err
 	}
@@ -104,14 +104,15 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 	hub := events.NewHub(func(n int) { metrics.Watchers.Set(float64(n)) }, metrics.SlowWatchers.Inc)
 	options := cfg.dispatch()
-	options.Logger, options.Metrics, options.Events = log, metrics, hub
-	dispatcher := dispatch.New(in, in.Fresh(), in.Deferred(), objects, db, options)
-	expirer := expire.New(db, expire.Options{
+	options.Logger, options.Metrics, options.Events, options.Now, options.Jitter = log, metrics, hub, world.now, world.jitter
+	stored := world.storage(db)
+	dispatcher := dispatch.New(in, in.Fresh(), in.Deferred(), objects, stored, options)
+	expirer := expire.New(stored, expire.Options{
 		ObjectTTL: cfg.Object.TTL, Logger: log, OnExpired: expired(metrics, hub), OnError: func(error) { metrics.ExpireErrors.Inc() },
 	})
 	api := &handlers.API{
-		Inbox: in, Store: db, Progress: dispatcher, Events: hub, Tasks: newTasks(in, db, log, metrics), Metrics: metrics, Log: log,
-		Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs,
+		Inbox: in, Store: stored, Progress: dispatcher, Events: hub, Tasks: newTasks(in, db, log, metrics), Metrics: metrics, Log: log,
+		Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs, Now: world.now,
 	}
 	limit := middleware.NewRateLimit(middleware.SenderOrIP)
 	limit.Set(cfg.Web.Rate, cfg.Web.Burst)
@@ -125,7 +126,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	s := stages{
 		in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, metrics: metrics, tls: listenerConfig, files: files,
-		person: terminal(out),
+		person: terminal(out), world: world,
 	}
 	if cfg.Auth.File != "" {
 		senders, err := openAuth(&cfg, files, log)
@@ -177,13 +178,14 @@ func tuneMemory() {
 	}
 }
 
-func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics) (*inbox.Inbox, error) {
+func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics, world edges) (*inbox.Inbox, error) {
 	path, err := cfg.inboxPath()
 	if err != nil {
 		return nil, err
 	}
 	in, err := inbox.Open(path, inbox.Options{
 		MaxBytes: cfg.Inbox.MaxBytes, KeyAge: cfg.Inbox.Dedupe, MaxKeys: cfg.Inbox.DedupeMax, Logger: log, OnSetAside: m.SetAside.Inc,
+		Disk: world.disk, Now: world.now,
 		OnKeysDropped: func(n int) { m.KeysDropped.Add(float64(n)) },
 		OnCommit: func(appends, _ int, took time.Duration) {
 			m.InboxCommit.Observe(took.Seconds())

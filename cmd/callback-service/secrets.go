@@ -50,8 +50,11 @@ func secretOf(contents []byte) (string, error) {
 	return text, nil
 }
 
-func openStore(cfg *config, files *reload.Files, log *slog.Logger) (db *store.Store, err error) {
-	options := store.Options{ObjectTTL: cfg.Object.TTL, ReceiptTTL: cfg.Receipt.TTL, Logger: log}
+func openStore(cfg *config, files *reload.Files, log *slog.Logger, world edges) (db *store.Store, err error) {
+	options := store.Options{
+		ObjectTTL: cfg.Object.TTL, ReceiptTTL: cfg.Receipt.TTL, Logger: log,
+		Now: world.now, VFS: world.disk.VFS, Create: world.disk.Create,
+	}
 	err = watchSecret(files, log, "--database-url", cfg.Database.URL, func(url string) (err error) {
 		if db != nil {
 			return db.SetURL(url)
@@ -62,10 +65,11 @@ func openStore(cfg *config, files *reload.Files, log *slog.Logger) (db *store.St
 	return db, err
 }
 
-func openSource(cfg *config, files *reload.Files, log *slog.Logger) (client *source.Client, err error) {
+func openSource(cfg *config, files *reload.Files, log *slog.Logger, world edges) (client *source.Client, err error) {
 	options := source.Options{
 		Timeout: cfg.Source.Timeout, MaxBody: cfg.Source.MaxBody, CAFile: cfg.Source.CA,
 		Workers: dispatch.MaxWorkers, Wrap: telemetry.Transport, // workers may grow, and idle connections end by themselves
+		Dial: world.dial, Now: world.now,
 	}
 	change := func(set func(*source.Options)) error {
 		next := options

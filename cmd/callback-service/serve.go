@@ -41,6 +41,7 @@ type stages struct {
 	files      *reload.Files
 	tls        *tls.Config // of both listeners; nil: no TLS
 	person     io.Writer   // gets the banner; nil: nobody reads along
+	world      edges
 }
 
 // serve runs the stages until ctx ends, or until one of the goroutines dies that there is only one of: then it returns that error, and the
@@ -51,7 +52,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	if cfg.Web.DebugPlain {
 		operatorTLS = nil
 	}
-	operator, err := listen("--web-debug", cfg.Web.Debug, &http.Server{
+	operator, err := s.listen("--web-debug", cfg.Web.Debug, &http.Server{
 		// No WriteTimeout: profiles and redrives take as long as they are asked to.
 		Handler: s.api.Operator(), ReadTimeout: cfg.Web.ReadTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, TLSConfig: operatorTLS,
@@ -64,7 +65,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 
 	working, stopWorking := context.WithCancel(ctx)
 	defer stopWorking()
-	db := newDatabase(s.db, !s.in.Used(), s.metrics, log)
+	db := newDatabase(s.db, !s.in.Used(), s.world.jitter, s.metrics, log)
 	var work sync.WaitGroup
 	work.Go(func() { // ends with working
 		if db.migrate(working) {
@@ -96,7 +97,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 		return giveUp(err)
 	}
 
-	public, err := listen("--web-address", cfg.Web.Address, &http.Server{
+	public, err := s.listen("--web-address", cfg.Web.Address, &http.Server{
 		Handler: s.api.Public(), ReadTimeout: cfg.Web.ReadTimeout, WriteTimeout: cfg.Web.WriteTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, TLSConfig: s.tls,
 	}, log)
@@ -170,8 +171,8 @@ type server struct {
 	url      string // for a browser on this machine
 }
 
-func listen(flag, address string, s *http.Server, log *slog.Logger) (*server, error) {
-	l, err := net.Listen("tcp", address)
+func (st *stages) listen(flag, address string, s *http.Server, log *slog.Logger) (*server, error) {
+	l, err := st.world.listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", flag, address, err)
 	}

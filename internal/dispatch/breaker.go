@@ -1,9 +1,6 @@
 package dispatch
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "time"
 
 const (
 	// An outage is seen by many ids that fail, a hostile id by itself: this many different ones in a row, with no success between.
@@ -61,10 +58,10 @@ func (b *breaker) fail(now time.Time, id int64, probe bool) {
 
 // backoff is exponential with full jitter.
 // Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-func backoff(failures int) time.Duration {
+func (o *Options) backoff(failures int) time.Duration {
 	limit := lastBackoff
 	if failures < 8 {
 		limit = min(firstBackoff<<max(0, failures-1), lastBackoff)
 	}
-	return rand.N(limit) + 1
+	return o.Jitter(limit) + 1
 }

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -64,6 +65,10 @@ type Options struct {
 	Logger            *slog.Logger
 	Metrics           *telemetry.Metrics
 	Events            *events.Hub // nil: nobody watches
+	// Now is the wall clock of receipts and dead letters; nil: time.Now.
+	Now func() time.Time
+	// Jitter draws from 0 to below its argument; nil: rand.N.
+	Jitter func(time.Duration) time.Duration
 }
 
 // MaxWorkers bounds Options.Workers, for the channels to and from the workers must hold them all.
@@ -151,6 +156,12 @@ func New(inbox Inbox, fresh, again Feed, source Source, store Store, o Options) 
 		jobs: make(chan *task, MaxWorkers), results: make(chan result, MaxWorkers),
 		batches: make(chan []*outcome, 1), written: make(chan written, 1), panics: make(chan error, 3),
 		window: newWindow(o.Window), active: map[string]*entry{}, changed: make(chan struct{}, 1),
+	}
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.Jitter == nil {
+		d.Jitter = rand.N[time.Duration]
 	}
 	d.put(Settings{Workers: o.Workers, MaxAttempts: o.MaxAttempts, Keep: o.Keep})
 	d.Metrics.WindowSize.Set(float64(o.Window))

@@ -146,7 +146,7 @@ func (d *Dispatcher) admitNext(e *entry, now time.Time) {
 	case t.state == flying: // its fetch is followed by one more
 	case e.cb.Attempts != nil: // it was deferred because ids failed, not long ago
 		t.failures = max(4, int(attempts))
-		d.window.backOff(t, now.Add(backoff(t.failures)))
+		d.window.backOff(t, now.Add(d.backoff(t.failures)))
 	default:
 		d.window.enqueue(t)
 	}

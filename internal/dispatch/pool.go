@@ -185,7 +185,7 @@ func (d *Dispatcher) failed(t *task, failure *callback.FetchError) {
 	}
 	t.failures++
 	d.Metrics.Retries.Inc()
-	d.retry(t, now, max(backoff(t.failures), failure.RetryAfter), held)
+	d.retry(t, now, max(d.backoff(t.failures), failure.RetryAfter), held)
 }
 
 // retry lets t wait for another try where there is room for that; else its callbacks go on by way of the inbox. Held by the breaker, it is

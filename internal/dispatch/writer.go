@@ -154,7 +154,7 @@ func (d *Dispatcher) write(stopping, ctx context.Context) {
 // save commits the outcomes with the receipts that they complete. When the database refuses an object for good, the object is found and
 // becomes a failure of its id, and the rest is committed without it.
 func (d *Dispatcher) save(stopping, ctx context.Context, outcomes []*outcome) error {
-	b := newBatch(outcomes)
+	b := newBatch(outcomes, d.Now())
 	d.saving = b.spans(ctx)
 	defer func() {
 		for _, s := range d.saving {
@@ -170,7 +170,7 @@ func (d *Dispatcher) save(stopping, ctx context.Context, outcomes []*outcome) er
 			}
 		}
 		if err = d.isolate(stopping, ctx, objects); err == nil {
-			b = newBatch(outcomes)
+			b = newBatch(outcomes, d.Now())
 			b.write.Objects = nil
 			err = d.persist(stopping, ctx, b.write)
 		}
@@ -247,7 +247,7 @@ func (d *Dispatcher) persist(stopping, ctx context.Context, b callback.Batch) er
 		if stopping.Err() != nil {
 			return err
 		}
-		delay := min(backoff(tries), savePause)
+		delay := min(d.backoff(tries), savePause)
 		if text := err.Error(); text != logged && !errors.Is(err, callback.ErrDatabaseDown) {
 			d.Logger.Error("dispatch: a write to the database failed and is repeated until it succeeds", "error", err)
 			logged = text
@@ -263,7 +263,7 @@ type batch struct {
 }
 
 // newBatch collects what outcomes mean for the store. It changes no tally: commit does, once it is true.
-func newBatch(outcomes []*outcome) *batch {
+func newBatch(outcomes []*outcome, now time.Time) *batch {
 	b := &batch{}
 	for _, o := range outcomes {
 		if o.kind == stored {
@@ -272,11 +272,10 @@ func newBatch(outcomes []*outcome) *batch {
 		for _, p := range o.pairs {
 			b.count(p.of, o.kind)
 			if o.kind == failed {
-				b.write.DeadLetters = append(b.write.DeadLetters, deadLetter(o, p))
+				b.write.DeadLetters = append(b.write.DeadLetters, deadLetter(o, p, now))
 			}
 		}
 	}
-	now := time.Now()
 	for _, e := range b.entries {
 		total := e.tally.Plus(e.delta)
 		if total.Sum() == e.cb.Total() {
@@ -316,9 +315,9 @@ func (b *batch) spans(ctx context.Context) (spans []telemetry.Span) {
 	return spans
 }
 
-func deadLetter(o *outcome, p pair) callback.DeadLetter {
+func deadLetter(o *outcome, p pair, now time.Time) callback.DeadLetter {
 	return callback.DeadLetter{
 		Sender: p.of.cb.Sender, ObjectID: o.id, CallbackID: p.of.cb.ID,
-		Reason: o.reason, Detail: fmt.Sprintf("%.500s", o.detail), Attempts: int(p.attempts), FailedAt: time.Now(),
+		Reason: o.reason, Detail: fmt.Sprintf("%.500s", o.detail), Attempts: int(p.attempts), FailedAt: now,
 	}
 }

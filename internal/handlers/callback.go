@@ -28,7 +28,7 @@ const (
 
 // accept answers POST /callback: 202 once the callback is durable.
 func (a *API) accept(w http.ResponseWriter, r *http.Request) {
-	received := time.Now()
+	began, received := time.Now(), a.now()
 	posted, key, err := a.read(w, r)
 	if err != nil {
 		a.Reject(w, r, err)
@@ -59,7 +59,7 @@ func (a *API) accept(w http.ResponseWriter, r *http.Request) {
 		a.Log.Debug("http: accepted", "request_id", web.RequestID(r.Context()), "callback_id", c.ID, "sender", c.Sender, "objects", len(c.Objects),
 			"duplicate", first != "", "trace_id", telemetry.Current(r.Context()).TraceID())
 	}
-	a.Metrics.Ack.Observe(time.Since(received).Seconds())
+	a.Metrics.Ack.Observe(time.Since(began).Seconds())
 	acknowledge(w, &c, first != "")
 }
 

@@ -105,7 +105,7 @@ type handled struct {
 // redrive answers POST /admin/dead-letters/redrive: the ids go into the inbox as new callbacks of their senders.
 func (a *API) redrive(w http.ResponseWriter, r *http.Request) {
 	a.change(w, r, "redriven", func(ctx context.Context, letters []callback.DeadLetter) error {
-		for _, c := range callbacksOf(letters, a.MaxIDs) {
+		for _, c := range callbacksOf(letters, a.MaxIDs, a.now()) {
 			if err := a.Inbox.Append(ctx, &c); err != nil {
 				return err
 			}
@@ -172,8 +172,7 @@ func pace(ctx context.Context, n int, rate float64) error {
 }
 
 // callbacksOf puts the ids of each sender into callbacks of at most limit.
-func callbacksOf(letters []callback.DeadLetter, limit int) (all []callback.Callback) {
-	now := time.Now()
+func callbacksOf(letters []callback.DeadLetter, limit int, now time.Time) (all []callback.Callback) {
 	for _, l := range letters { // by sender
 		if n := len(all); n == 0 || all[n-1].Sender != l.Sender || len(all[n-1].Objects) == limit {
 			all = append(all, callback.Callback{

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	chimiddleware "github.com/go-chi/chi/v5/middleware"
@@ -67,6 +68,8 @@ type API struct {
 	MaxBody int64 // bytes of a callback
 	MaxIDs  int   // ids in a callback
 
+	Now func() time.Time // the wall clock, by which callbacks are received; nil: time.Now
+
 	Around Around
 
 	// Whether the credentials that a live feed was opened with are still valid; nil: nobody asks for any.
@@ -98,6 +101,14 @@ func sender(r *http.Request) auth.Sender {
 		return auth.Sender{Admin: true}
 	}
 	return s
+}
+
+// now is the wall clock.
+func (a *API) now() time.Time {
+	if a.Now == nil {
+		return time.Now()
+	}
+	return a.Now()
 }
 
 // Drain turns readiness off.

@@ -83,7 +83,7 @@ func (in *Inbox) group(first *pending) {
 		return
 	}
 	start := time.Now()
-	sums, err := in.write.write(accepted, changes, in.memory(start))
+	sums, err := in.write.write(accepted, changes, in.memory())
 	if err != nil {
 		in.giveBack(changes)
 		in.fail(err)
@@ -259,7 +259,7 @@ func (in *Inbox) check() {
 
 // guardDisk keeps the reserve that removals and checkpoints need to make room again.
 func (in *Inbox) guardDisk() {
-	free, err := in.options.free(filepath.Dir(in.path))
+	free, err := in.options.Disk.Free(filepath.Dir(in.path))
 	if err == nil && free >= in.options.Reserve {
 		if now := in.refusal.Load(); now != nil && errors.Is(now, errDiskFull) {
 			in.refuse(nil)
@@ -323,13 +323,13 @@ func (in *Inbox) reopen() error {
 	if err := in.closeFiles(); err != nil {
 		in.log.Warn("inbox: closing before opening anew", "path", in.path, "error", err)
 	}
-	f, err := openFile(in.path, in.options.vfs)
+	f, err := openFile(in.path, in.options.Disk.VFS)
 	if err != nil {
 		return err
 	}
 	sums, err := f.total(totals{})
 	if err == nil {
-		err = in.readers.open(in.path, in.options.vfs)
+		err = in.readers.open(in.path, in.options.Disk.VFS)
 	}
 	if err != nil {
 		return errors.Join(err, f.close())

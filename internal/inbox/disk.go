@@ -3,10 +3,37 @@ package inbox
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
 )
+
+// Disk is what the inbox needs of the disk that its file lies on. The simulation puts its own in the
+// place of the system's. The zero value of each field is the system's.
+type Disk struct {
+	VFS string // name of the SQLite VFS through which the file is read and written
+	// Create makes the file and its folder where they are missing. Both exist after a power loss
+	// once it has returned nil.
+	Create func(path string) error
+	// Lock makes this process the owner of the file until the lock is closed; it fails when another is.
+	Lock func(path string) (io.Closer, error)
+	// Free returns how many bytes may still be written in a folder.
+	Free func(folder string) (int64, error)
+}
+
+func (d Disk) orSystem() Disk {
+	if d.Create == nil {
+		d.Create = makeFile
+	}
+	if d.Lock == nil {
+		d.Lock = lockFile
+	}
+	if d.Free == nil {
+		d.Free = freeBytes
+	}
+	return d
+}
 
 // makeFile creates the file and its folder for this user only, and syncs the folder: a file whose name is not on disk is not on disk.
 func makeFile(path string) error {
@@ -29,11 +56,9 @@ func syncFolder(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// fileLock says which process owns an inbox. The kernel drops it with the process, however that ends.
-type fileLock struct{ f *os.File }
-
 // lockFile locks a file beside path, not path itself: SQLite's own locks on it would be dropped when any descriptor of it is closed.
-func lockFile(path string) (*fileLock, error) {
+// The kernel drops the lock with the process, however that ends.
+func lockFile(path string) (io.Closer, error) {
 	name := path + ".lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -46,10 +71,8 @@ func lockFile(path string) (*fileLock, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
 	}
-	return &fileLock{f}, nil
+	return f, nil
 }
-
-func (l *fileLock) release() error { return l.f.Close() }
 
 // Room returns how many bytes may still be written on the disk of dir, and an error when they are
 // too few for callbacks to be accepted.

@@ -61,7 +61,7 @@ func faulty(t *testing.T) *faults {
 func TestNoAcknowledgementWithoutFsync(t *testing.T) {
 	disk := faulty(t)
 	path := newPath(t)
-	in := run(t, path, Options{vfs: t.Name()})
+	in := run(t, path, Options{Disk: Disk{VFS: t.Name()}})
 	before := disk.synced.Load()
 	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
 	require.Greater(t, disk.synced.Load(), before)
@@ -93,7 +93,7 @@ func TestNoAcknowledgementWithoutFsync(t *testing.T) {
 // A removal that the disk refused is repeated, not forgotten.
 func TestFailedRemovalIsRepeated(t *testing.T) {
 	disk := faulty(t)
-	in := run(t, newPath(t), Options{vfs: t.Name()})
+	in := run(t, newPath(t), Options{Disk: Disk{VFS: t.Name()}})
 	defer func() { require.NoError(t, in.Close()) }()
 	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
 	found, err := in.Fresh().Next(t.Context(), 1)
@@ -109,7 +109,7 @@ func TestFailedRemovalIsRepeated(t *testing.T) {
 // A group is one transaction: a thousand appends that wait together cost a handful of fsyncs.
 func TestGroupCommit(t *testing.T) {
 	disk := faulty(t)
-	in, err := open(newPath(t), Options{vfs: t.Name()})
+	in, err := open(newPath(t), Options{Disk: Disk{VFS: t.Name()}})
 	require.NoError(t, err)
 	const senders = 1000
 	done := make(chan error, senders)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -47,8 +48,8 @@ type Options struct {
 	// OnSetAside is told of each row that could not be decoded. May be nil.
 	OnSetAside func()
 
-	vfs  string                          // tests put faults between SQLite and the disk with it
-	free func(dir string) (int64, error) // tests say how full the disk is with it
+	Disk Disk             // where the file lies
+	Now  func() time.Time // the wall clock, by which keys grow old. nil: time.Now
 }
 
 // Inbox is the queue. All methods may be called from any goroutine.
@@ -56,7 +57,7 @@ type Inbox struct {
 	options Options
 	path    string
 	log     *slog.Logger
-	lock    *fileLock
+	lock    io.Closer
 
 	appends chan *pending
 	sweeps  chan chan swept // see ForgetKeys
@@ -126,13 +127,14 @@ func open(path string, o Options) (*Inbox, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	if o.free == nil {
-		o.free = freeBytes
+	if o.Now == nil {
+		o.Now = time.Now
 	}
-	if err := makeFile(path); err != nil {
+	o.Disk = o.Disk.orSystem()
+	if err := o.Disk.Create(path); err != nil {
 		return nil, fmt.Errorf("inbox %s: %w", path, err)
 	}
-	lock, err := lockFile(path)
+	lock, err := o.Disk.Lock(path)
 	if err != nil {
 		return nil, fmt.Errorf("inbox %s: %w", path, err)
 	}
@@ -143,11 +145,11 @@ func open(path string, o Options) (*Inbox, error) {
 		changed: make(chan struct{}, 1), arrived: make(chan struct{}),
 	}
 	if err := in.reopen(); err != nil {
-		return nil, errors.Join(fmt.Errorf("inbox %s: %w", path, err), in.closeFiles(), lock.release())
+		return nil, errors.Join(fmt.Errorf("inbox %s: %w", path, err), in.closeFiles(), lock.Close())
 	}
 	n, err := in.write.queryInt(`SELECT count(*) FROM sqlite_sequence WHERE name = 'callbacks'`)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("inbox %s: %w", path, err), in.closeFiles(), lock.release())
+		return nil, errors.Join(fmt.Errorf("inbox %s: %w", path, err), in.closeFiles(), lock.Close())
 	}
 	in.used = n > 0
 	in.guardDisk()
@@ -279,7 +281,7 @@ func (in *Inbox) Close() error {
 		in.refusal.Store(errClosing)
 		close(in.stop)
 		<-in.ended
-		err = errors.Join(in.closeFiles(), in.lock.release())
+		err = errors.Join(in.closeFiles(), in.lock.Close())
 	})
 	return err
 }

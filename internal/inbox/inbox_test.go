@@ -139,7 +139,7 @@ func TestFileShrinksOnceDrained(t *testing.T) {
 
 func TestDiskReserve(t *testing.T) {
 	var free atomic.Int64
-	in := run(t, newPath(t), Options{free: func(string) (int64, error) { return free.Load(), nil }})
+	in := run(t, newPath(t), Options{Disk: Disk{Free: func(string) (int64, error) { return free.Load(), nil }}})
 	defer func() { require.NoError(t, in.Close()) }()
 	var coded *callback.Error
 	require.ErrorAs(t, in.Append(t.Context(), inboxtest.New(1)), &coded)

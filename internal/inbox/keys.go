@@ -21,8 +21,8 @@ type keyMemory struct {
 // forgotten is up to when keys are.
 func (m keyMemory) forgotten() int64 { return m.now.Add(-m.age).UnixMicro() }
 
-func (in *Inbox) memory(now time.Time) keyMemory {
-	return keyMemory{now: now, age: in.options.KeyAge, max: in.options.MaxKeys}
+func (in *Inbox) memory() keyMemory {
+	return keyMemory{now: in.options.Now(), age: in.options.KeyAge, max: in.options.MaxKeys}
 }
 
 // keyStatements are the committer's, on the table keys.
@@ -164,7 +164,7 @@ func (in *Inbox) sweepKeys() swept {
 	if before == 0 {
 		return swept{}
 	}
-	sums, err := in.write.sweep(in.memory(time.Now()), keySweep)
+	sums, err := in.write.sweep(in.memory(), keySweep)
 	if err != nil {
 		in.fail(err)
 		return swept{err: err}

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -26,13 +27,20 @@ type Options struct {
 	Wrap    func(http.RoundTripper) http.RoundTripper // goes around each request, for tracing; nil: nothing does
 
 	Certificate *tls.Certificate // shown to a source that asks for one; nil: none
+	// Dial connects to the source; nil: a net.Dialer does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Now is the wall clock, by which answers are ordered; nil: time.Now.
+	Now func() time.Time
 }
 
 // newTransport keeps a connection for each worker: with the default of two idle ones a host, most fetches would dial.
 func newTransport(o Options, roots *x509.CertPool, proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 	// A dial outlives the fetch that began it. It has the whole time of one, for a host with several addresses of which the first is dead:
 	// the dialer gives each address its share.
-	dialer := &net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second}
+	dial := o.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second}).DialContext
+	}
 	// On HTTP/2 one connection carries many fetches, and a fetch that ran out of time ends its stream, not the connection.
 	// Without pings one that died in silence would fail them all until TCP gives it up, a quarter of an hour later.
 	silence := min(o.Timeout, 15*time.Second)
@@ -46,7 +54,7 @@ func newTransport(o Options, roots *x509.CertPool, proxy func(*http.Request) (*u
 	}
 	return &http.Transport{
 		Proxy:                  proxy,
-		DialContext:            dialer.DialContext,
+		DialContext:            dial,
 		TLSHandshakeTimeout:    o.Timeout,
 		TLSClientConfig:        client,
 		ForceAttemptHTTP2:      true,

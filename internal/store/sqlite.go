@@ -51,22 +51,26 @@ DELETE FROM receipts WHERE callback_id IN (SELECT callback_id FROM receipts WHER
 }
 
 // openSQLite has one connection that writes, for SQLite has one writer at a time and queues for it better in Go than by polling, and a few that read.
-func (s *Store) openSQLite(path string) error {
+func (s *Store) openSQLite(path string, o Options) error {
 	if path == "" {
 		return errors.New("--database-url: sqlite: needs the path of a file")
 	}
 	path, err := filepath.Abs(path)
+	create := o.Create
+	if create == nil {
+		create = createPrivate
+	}
 	if err == nil {
-		err = createPrivate(path)
+		err = create(path)
 	}
 	if err != nil {
 		return fmt.Errorf("the database %s: %w", path, err)
 	}
-	writer, write, err := s.sqliteHandle(path, 1)
+	writer, write, err := s.sqliteHandle(path, o.VFS, 1)
 	if err != nil {
 		return fmt.Errorf("the database %s: %w", path, err)
 	}
-	_, read, err := s.sqliteHandle(path, sqliteReaders)
+	_, read, err := s.sqliteHandle(path, o.VFS, sqliteReaders)
 	if err != nil {
 		return fmt.Errorf("the database %s: %w", path, err)
 	}
@@ -84,8 +88,8 @@ func (s *Store) openSQLite(path string) error {
 	return nil
 }
 
-func (s *Store) sqliteHandle(path string, conns int) (*sql.DB, *gorm.DB, error) {
-	pool, err := driver.Open(sqliteDSN(path))
+func (s *Store) sqliteHandle(path, vfs string, conns int) (*sql.DB, *gorm.DB, error) {
+	pool, err := driver.Open(sqliteDSN(path, vfs))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -98,11 +102,14 @@ func (s *Store) sqliteHandle(path string, conns int) (*sql.DB, *gorm.DB, error) 
 
 // sqliteDSN: auto_vacuum has to be chosen before the first table, busy_timeout before anything that may find the file busy. modeof gives
 // the WAL the rights of the database's file. SQLite reads %20, and not +, as a space.
-func sqliteDSN(path string) string {
+func sqliteDSN(path, vfs string) string {
 	values := url.Values{
 		"_txlock": {"immediate"},
 		"modeof":  {path},
 		"_pragma": {"busy_timeout(5000)", "auto_vacuum(incremental)", "journal_mode(wal)", "synchronous(full)", "journal_size_limit(67108864)"},
+	}
+	if vfs != "" {
+		values.Set("vfs", vfs)
 	}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + strings.ReplaceAll(values.Encode(), "+", "%20")
 }

@@ -30,6 +30,12 @@ type Options struct {
 	ObjectTTL  time.Duration // how long an object is kept after it was last stored; above zero
 	ReceiptTTL time.Duration // how long a receipt is kept after it was written; 0: no receipts are written
 	Logger     *slog.Logger  // nil: nothing is logged
+	// Now is the clock that decides what has expired in SQLite; nil: time.Now.
+	Now func() time.Time
+	// VFS and Create are where the file of SQLite lies: a VFS by name, and what makes the file where it is
+	// missing. The simulation sets them.
+	VFS    string
+	Create func(path string) error
 }
 
 // Store is the database. Its methods may be called from any goroutine.
@@ -44,6 +50,7 @@ type Store struct {
 	receiptTTL  time.Duration
 	url         string                         // what Open was given
 	config      atomic.Pointer[pgx.ConnConfig] // of PostgreSQL's next connection
+	clock       func() time.Time
 }
 
 // dialect is the SQL in which the two databases differ. Parameters go by name, so that each takes those it needs: see Store.named.
@@ -69,7 +76,10 @@ func Open(url string, o Options) (*Store, error) {
 	if o.ObjectTTL <= 0 {
 		return nil, fmt.Errorf("the object TTL must be above zero, not %v", o.ObjectTTL)
 	}
-	s := &Store{receiptTTL: o.ReceiptTTL, log: o.Logger, url: url}
+	s := &Store{receiptTTL: o.ReceiptTTL, log: o.Logger, url: url, clock: o.Now}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -80,7 +90,7 @@ func Open(url string, o Options) (*Store, error) {
 	case "postgres", "postgresql":
 		err = s.openPostgres(url)
 	case "sqlite":
-		err = s.openSQLite(path)
+		err = s.openSQLite(path, o)
 	default:
 		err = errors.New("--database-url: want postgres://user:password@host:5432/name or sqlite:path")
 	}
@@ -138,7 +148,7 @@ func gormConfig() *gorm.Config {
 // named adds to args what every statement may ask for: times and durations in microseconds.
 func (s *Store) named(args ...any) []any {
 	return append(args,
-		sql.Named("now", time.Now().UnixMicro()),
+		sql.Named("now", s.clock().UnixMicro()),
 		sql.Named("object_ttl", time.Duration(s.objectTTL.Load()).Microseconds()),
 		sql.Named("receipt_ttl", s.receiptTTL.Microseconds()))
 }

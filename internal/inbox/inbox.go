@@ -143,6 +143,7 @@ func open(path string, o Options) (*Inbox, error) {
 		appends: make(chan *pending, queueLength), sweeps: make(chan chan swept), budget: semaphore.NewWeighted(queueBytes),
 		stop: make(chan struct{}), ended: make(chan struct{}),
 		changed: make(chan struct{}, 1), arrived: make(chan struct{}),
+		readers: readers{reader{mu: make(mutex, 1)}, reader{mu: make(mutex, 1)}},
 	}
 	if err := in.reopen(); err != nil {
 		return nil, errors.Join(fmt.Errorf("inbox %s: %w", path, err), in.closeFiles(), lock.Close())

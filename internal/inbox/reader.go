@@ -2,7 +2,6 @@ package inbox
 
 import (
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -12,11 +11,18 @@ import (
 
 // reader is one read connection. Each use is one short transaction, for a long one would keep the WAL from being checkpointed.
 type reader struct {
-	mu             sync.Mutex
+	mu             mutex
 	db             *sqlite3.Conn // nil while the file is closed
 	lanes          [2]laneStatements
 	lookup, oldest *sqlite3.Stmt
 }
+
+// mutex is a lock of whose waiters testing/synctest knows that they wait; of those of a sync.Mutex it
+// does not. SQLite may sleep while a reader holds it.
+type mutex chan struct{}
+
+func (m mutex) Lock()   { m <- struct{}{} }
+func (m mutex) Unlock() { <-m }
 
 // readers keeps the dispatcher's reading apart from that of requests.
 type readers struct{ dispatch, requests reader }

@@ -1,0 +1,360 @@
+// Package simulate runs the whole service in one process against a simulated world: disk, network, object
+// source, database in trouble, clocks, senders, operators. One seed decides everything that is drawn, time
+// is testing/synctest's, and a run of minutes, hours or days takes a fraction of a second.
+//
+// Three files matter to who reads a failure: generate.go is what a seed becomes, world.go (with disk.go,
+// network.go, source.go and database.go) is what is simulated, check.go is what the promises are held
+// against. scenarios.go has the least runs that show what is known to be wrong, see package known.
+//
+// Each run has two phases. While faults rage, safety is checked: answers, order, expiry, what is fetched.
+// From Plan.Quiet on nothing is wrong any more, and within Plan.Bound everything acknowledged is done.
+//
+// It cannot see what real parts do: PostgreSQL, the system's files and sockets, the scheduler of many
+// cores, data races. Other tests are for those.
+package simulate
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+)
+
+// Result is how a run went.
+type Result struct {
+	Name       string
+	Seed       uint64
+	Violations []Violation
+	Hash       uint64        // of inputs, faults and outcomes
+	Acked      int           // callbacks that were acknowledged
+	Fetches    int           // that the source saw
+	Simulated  time.Duration // of the world's time
+	Events     []string      // the last ones
+}
+
+// senders lets everybody post under the name in a header.
+const (
+	sendersFile = "senders.yaml"
+	senders     = "gateway: {header: X-User-ID, trusted: [10.0.0.0/8]}\n"
+)
+
+// hung is how long a run may go without its clock moving before it counts as spinning or stuck.
+const hung = 20 * time.Second
+
+// Run plays a plan. It is not for parallel tests: what is random in ULIDs is the process's.
+func Run(t *testing.T, p Plan, program Program, during func(*World)) Result {
+	cryptotest.SetGlobalRandom(t, p.Seed)
+	scratch, err := os.MkdirTemp("", "simulate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(scratch) }()
+	if err := os.WriteFile(filepath.Join(scratch, sendersFile), []byte(senders), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	watchSignals()
+	var heartbeat atomic.Int64
+	stop := make(chan struct{})
+	defer close(stop)
+	go watchdog(p.Name, cmp.Or(p.Hung, hung), &heartbeat, stop)
+	var result Result
+	synctest.Test(t, func(t *testing.T) {
+		w, err := newWorld(p, program, scratch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.during = during
+		result = w.run(&heartbeat)
+	})
+	return result
+}
+
+// watchSignals starts the goroutine of os/signal, which the first who asks for a signal starts, outside of
+// the bubble: the service asks for SIGHUP.
+func watchSignals() {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	signal.Stop(c)
+}
+
+// watchdog ends the process when simulated time stands still: then something spins, or waits for what
+// time does not move for, such as a mutex.
+func watchdog(name string, hung time.Duration, heartbeat *atomic.Int64, stop <-chan struct{}) {
+	last, since := int64(-1), time.Now()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(hung / 10):
+		}
+		if now := heartbeat.Load(); now != last {
+			last, since = now, time.Now()
+		} else if time.Since(since) > hung {
+			fmt.Fprintf(os.Stderr, "%s: promise 10: %s at %v: something spins\n", name, spins, time.Duration(last))
+			_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+			os.Exit(3)
+		}
+	}
+}
+
+// run is the whole run, from the first start of the service to the end of the last.
+func (w *World) run(heartbeat *atomic.Int64) Result {
+	finished := make(chan struct{})
+	w.actors.Go(func() {
+		for {
+			heartbeat.Store(int64(w.now()) + 1)
+			select {
+			case <-time.After(time.Second):
+			case <-finished:
+				return
+			}
+		}
+	})
+	w.actors.Go(func() { w.schedule(finished) })
+	w.people()
+	if w.during != nil {
+		w.actors.Go(func() { w.during(w) })
+	}
+	last := make(chan *Life, 1)
+	w.actors.Go(func() { last <- w.supervise(finished) })
+
+	client := w.client()
+	w.sleepUntil(w.plan.Quiet)
+	done := w.settle(client)
+	letters := w.letters(client)
+	w.history.judge(done, letters)
+	w.empty(client)
+	close(finished)
+	w.terminate(<-last)
+	w.actors.Wait()
+	w.zombies.Wait()
+	client.CloseIdleConnections()
+	w.source.close()
+	return Result{
+		Name: w.plan.Name, Seed: w.plan.Seed, Violations: w.history.violations, Hash: w.history.hash(done),
+		Acked: len(w.history.acks), Fetches: len(w.source.fetches), Simulated: w.now(), Events: w.events.last(w.plan.eventsToShow()),
+	}
+}
+
+// schedule does what happens at a moment.
+func (w *World) schedule(finished <-chan struct{}) {
+	for _, f := range w.plan.Faults {
+		w.actors.Go(func() {
+			select {
+			case <-time.After(f.At - w.now()):
+			case <-finished:
+				return
+			}
+			w.events.add("fault", "%s", f)
+			switch f.Kind {
+			case SourceRefuses:
+				w.source.resetAll()
+			case SourceSilent:
+				w.source.silence()
+			case ClockJumps:
+				w.jump.Store(int64(f.Took))
+			case FlipBits:
+				w.disk.flip(f.File, f.Count, f.From)
+			}
+		})
+	}
+}
+
+// restartPause is how long a supervisor takes to start a process again that ended by itself.
+const restartPause = time.Second
+
+// supervise lives the planned lives, and returns the last one once finished is closed.
+func (w *World) supervise(finished <-chan struct{}) *Life {
+	endings := w.plan.Endings
+	for {
+		l := w.begin()
+		var end <-chan time.Time
+		if len(endings) > 0 {
+			end = time.After(max(0, endings[0].At-w.now()))
+		}
+		select {
+		case <-finished:
+			return l
+		case <-end:
+			e := endings[0]
+			endings = endings[1:]
+			w.end(l, e)
+			time.Sleep(e.Down)
+		case <-l.ended:
+			w.gaveUp(l)
+			time.Sleep(restartPause)
+		}
+	}
+}
+
+// gaveUp judges a process that ended by itself: nothing but a disk that fails is a reason.
+func (w *World) gaveUp(l *Life) {
+	w.events.add("life", "%d gave up: %v", l.number, l.err)
+	for _, f := range w.plan.Faults {
+		panicked := l.err != nil && strings.Contains(l.err.Error(), "panicked")
+		if f.Kind == DiskError && w.now() >= f.At && w.now() <= f.At+f.For+restartPause && !panicked {
+			return
+		}
+	}
+	w.history.violate(9, "the process ended by itself: %.300v", l.err)
+}
+
+func (w *World) end(l *Life, e Ending) {
+	w.events.add("life", "%d: %s", l.number, e.How)
+	switch e.How {
+	case Terminated:
+		w.terminate(l)
+	case Killed:
+		l.kill()
+	case PowerLoss:
+		l.kill()
+		w.disk.powerLoss()
+	}
+}
+
+// terminate sends a SIGTERM and holds the end against promise 8.
+func (w *World) terminate(l *Life) {
+	began := w.now()
+	l.stop()
+	select {
+	case <-l.ended:
+		if l.err != nil && !w.plan.has(DiskError) {
+			w.history.violate(8, "SIGTERM ended the process with %v", l.err)
+		}
+	case <-time.After(shutdownTimeout + time.Second):
+		w.history.violate(8, "the process still runs %v after SIGTERM", w.now()-began)
+		l.kill()
+	}
+}
+
+// settle waits until every acknowledged callback has its receipt, for as long as the bound allows, and
+// returns the receipts.
+func (w *World) settle(client *http.Client) map[string]receipt {
+	for {
+		done, ok := w.receipts(client)
+		missing := 0
+		for _, a := range w.history.sorted() {
+			if _, found := done[a.id]; !found && !w.plan.Posts[a.post].Whenever {
+				missing++
+			}
+		}
+		if ok && missing == 0 && w.allPosted() {
+			return done
+		}
+		if w.now() > w.plan.Quiet+w.plan.Bound {
+			w.history.violate(10, "%d callbacks are not done %v after all faults were over", missing, w.plan.Bound)
+			return done
+		}
+		time.Sleep(2 * time.Second)
+	}
+}
+
+// allPosted reports whether every post that will be acknowledged was.
+func (w *World) allPosted() bool {
+	acked := map[int]bool{}
+	for _, a := range w.history.sorted() {
+		acked[a.post] = true
+	}
+	keys := map[string]bool{}
+	for _, a := range w.history.sorted() {
+		p := w.plan.Posts[a.post]
+		keys[p.Sender+"\x00"+p.Key] = true
+	}
+	for i, p := range w.plan.Posts {
+		if !acked[i] && !p.Whenever && (p.Key == "" || !keys[p.Sender+"\x00"+p.Key]) {
+			return false
+		}
+	}
+	return true
+}
+
+// unfinished reports whether something may be waiting at the end of the run.
+func (w *World) unfinished() bool {
+	return len(w.history.violations) > 0 || slices.ContainsFunc(w.plan.Posts, func(p Post) bool { return p.Whenever })
+}
+
+// receipts lists all that are done; ok is false when the service did not answer.
+func (w *World) receipts(client *http.Client) (done map[string]receipt, ok bool) {
+	done = map[string]receipt{}
+	for after := ""; ; {
+		var page struct {
+			Callbacks []receipt `json:"callbacks"`
+			Next      string    `json:"next"`
+		}
+		if !w.ask(client, "/v1/callbacks?status=done&limit=1000"+after, &page) {
+			return done, false
+		}
+		for _, r := range page.Callbacks {
+			done[r.ID] = r
+		}
+		if page.Next == "" {
+			return done, true
+		}
+		after = "&after=" + page.Next
+	}
+}
+
+// letters are the dead letters, by sender and object.
+func (w *World) letters(client *http.Client) map[string]bool {
+	all := map[string]bool{}
+	for after := ""; ; {
+		var page struct {
+			Letters []struct {
+				Sender string `json:"sender"`
+				Object int64  `json:"object_id"`
+			} `json:"dead_letters"`
+			Next json.RawMessage `json:"next"`
+		}
+		if !w.ask(client, "/admin/dead-letters?limit=1000"+after, &page) {
+			return all
+		}
+		for _, l := range page.Letters {
+			all[fmt.Sprintf("%s/%d", l.Sender, l.Object)] = true
+		}
+		var next string
+		if len(page.Next) == 0 || json.Unmarshal(page.Next, &next) != nil || next == "" {
+			return all
+		}
+		after = "&after=" + next
+	}
+}
+
+// empty checks what is left when all is done: nothing that waits, nothing that has expired.
+func (w *World) empty(client *http.Client) {
+	for _, status := range []string{"accepted", "processing"} {
+		var counted struct {
+			Count int `json:"count"`
+		}
+		if w.ask(client, "/v1/callbacks?count=1&status="+status, &counted) && counted.Count > 0 && !w.unfinished() {
+			w.history.violate(2, "%d callbacks are still %s when all are done", counted.Count, status)
+		}
+	}
+	var ready struct {
+		Status string `json:"status"`
+	}
+	if !w.ask(client, "/readyz", &ready) {
+		w.history.violate(10, "/readyz is not ready when nothing is wrong")
+	}
+	time.Sleep(w.plan.TTL + 500*time.Millisecond)
+	if w.unfinished() {
+		return
+	}
+	var list struct {
+		Objects []object `json:"objects"`
+	}
+	if w.ask(client, "/v1/objects?limit=10", &list) && len(list.Objects) > 0 && !w.plan.has(ClockJumps) {
+		w.history.violate(5, "%d objects or more outlive their time, such as %d", len(list.Objects), list.Objects[0].ID)
+	}
+}

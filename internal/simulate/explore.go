@@ -30,8 +30,12 @@ const workerEnv = "SIMULATE_WORKER"
 type job struct {
 	Scenario int // -1: a seed
 	Seed     uint64
+	Lying    bool // on a disk that ignores syncs
 	Verbose  bool // all events instead of the last ones
 }
+
+// lyingSeeds are played on a disk that ignores syncs.
+const lyingSeeds = 10
 
 // replayEvery is how many seeds there are to one that is run twice.
 const replayEvery = 10
@@ -104,6 +108,9 @@ func (e *explorer) list(jobs chan<- job) {
 	for i := range Scenarios() {
 		jobs <- job{Scenario: i}
 	}
+	for seed := range uint64(lyingSeeds) {
+		jobs <- job{Scenario: -1, Seed: e.start + seed, Lying: true}
+	}
 	for seed := e.start; seed < e.start+e.seeds; seed++ {
 		if !e.until.IsZero() && time.Now().After(e.until) {
 			return
@@ -117,6 +124,12 @@ func (e *explorer) done(j job, r Result, w *worker) {
 	if j.Scenario >= 0 {
 		s := Scenarios()[j.Scenario]
 		known.Expect(e.t, s.Defect, s.verdict(r))
+		return
+	}
+	if j.Lying {
+		if len(r.Violations) == 0 {
+			e.t.Errorf("%s: nobody noticed", r.Name)
+		}
 		return
 	}
 	again := r
@@ -278,9 +291,12 @@ func Work(t *testing.T, program Program) {
 			return
 		}
 		s := Scenario{}
-		if j.Scenario >= 0 {
+		switch {
+		case j.Scenario >= 0:
 			s = Scenarios()[j.Scenario]
-		} else {
+		case j.Lying:
+			s.Plan = Lying(j.Seed)
+		default:
 			s.Plan = Generate(j.Seed)
 		}
 		s.Plan.Verbose = j.Verbose

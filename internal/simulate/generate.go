@@ -104,7 +104,7 @@ func (p *Plan) args() []string {
 	flags := map[string]string{
 		"web-address": "service:9090", "web-debug": "127.0.0.1:6060", "source-url": "http://" + sourceAddress,
 		"inbox-url": "file:" + inboxFile, "database-url": "sqlite:" + objectsFile, "object-ttl": p.TTL.String(),
-		"web-shutdown-timeout": shutdownTimeout.String(),
+		"web-shutdown-timeout": shutdownTimeout.String(), "receipt-ttl": "8760h",
 	}
 	for name, value := range p.Flags {
 		flags[name] = value
@@ -135,6 +135,9 @@ func Generate(seed uint64) Plan {
 	g.workload()
 	g.trouble()
 	g.people()
+	if seed%50 == 0 {
+		g.longOutage()
+	}
 	g.plan.Bound += g.plan.longestWork()
 	return g.plan
 }
@@ -206,15 +209,19 @@ func (g *generator) workload() {
 	p := &g.plan
 	senders := []string{"a", "b", "c", "d"}[:1+g.IntN(4)]
 	space := pick(g, int64(20), 200, 5000)
-	for range 10 + g.IntN(80) {
+	for i := range 10 + g.IntN(80) {
 		post := Post{At: g.moment(0, p.Quiet), Sender: pick(g, senders...), Tag: pick(g, "", "t1", "t2")}
 		for range pick(g, 0, 1, 1, 5, 20, 100) {
 			post.IDs = append(post.IDs, g.Int64N(space))
 		}
 		if g.chance(0.3) {
-			post.Key = fmt.Sprintf("key-%d", g.IntN(1_000_000))
+			post.Key = fmt.Sprintf("key-%d", i)
 		}
 		p.Posts = append(p.Posts, post)
+		if post.Key != "" && g.chance(0.5) { // the sender did not see its 202
+			post.At = g.moment(post.At, p.Quiet)
+			p.Posts = append(p.Posts, post)
+		}
 	}
 	slices.SortFunc(p.Posts, func(a, b Post) int { return cmp.Compare(a.At, b.At) })
 }
@@ -240,6 +247,34 @@ func (g *generator) trouble() {
 		})
 	}
 	slices.SortFunc(p.Endings, func(a, b Ending) int { return cmp.Compare(a.At, b.At) })
+}
+
+// longOutage stretches the run to hours or days without a source.
+func (g *generator) longOutage() {
+	p := &g.plan
+	p.Readers, p.Watchers, p.Stalled = 0, 0, 0
+	out := g.between(time.Hour, 8*time.Hour)
+	if p.Seed%500 == 0 {
+		out = g.between(24*time.Hour, 48*time.Hour)
+	}
+	p.Faults = append(p.Faults, Fault{Kind: SourceRefuses, At: p.Quiet / 2, For: out})
+	p.Quiet += out
+}
+
+// Lying is the run of a seed on a disk that ignores syncs, with losses of power while callbacks wait. It
+// must go wrong.
+func Lying(seed uint64) Plan {
+	g := &generator{plan: Plan{Name: fmt.Sprintf("seed %d on a disk that lies", seed), Seed: seed}, at: map[time.Duration]bool{}}
+	g.Rand = g.plan.stream("plan")
+	g.options()
+	g.plan.Traits = map[int64]Trait{}
+	g.workload()
+	g.plan.SyncLies = true
+	for range 8 {
+		g.plan.Endings = append(g.plan.Endings, Ending{At: g.moment(0, g.plan.Quiet), How: PowerLoss, Down: g.between(0, time.Second)})
+	}
+	slices.SortFunc(g.plan.Endings, func(a, b Ending) int { return cmp.Compare(a.At, b.At) })
+	return g.plan
 }
 
 // possibleFaults are the faults that do not lead straight to what is known.

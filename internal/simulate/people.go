@@ -143,6 +143,7 @@ func (w *World) follow(client *http.Client, a *ack) {
 	if post.Whenever || post.Within == 0 && a.post%5 != 0 {
 		return
 	}
+	pause := time.Second
 	for w.now() < w.plan.Quiet+w.plan.Bound {
 		var r receipt
 		if w.ask(client, "/v1/callbacks/"+a.id, &r) && r.Status == "done" {
@@ -153,7 +154,8 @@ func (w *World) follow(client *http.Client, a *ack) {
 			w.history.violate(10, "callback %s of post %d is not done %v after its acknowledgement", a.id, a.post, w.now()-a.at)
 			return
 		}
-		time.Sleep(time.Second)
+		time.Sleep(pause)
+		pause = min(pause*11/10, time.Minute)
 	}
 }
 

@@ -294,8 +294,8 @@ func (w *World) metric(name string) (value float64) {
 // waitingReads: a slow disk under the database keeps its read connections busy, and others wait for them.
 func waitingReads() Scenario {
 	p := base("reads that wait for a connection")
-	p.TTL = 2 * time.Second
-	p.Readers = 30
+	p.TTL = 500 * time.Millisecond
+	p.Readers = 40
 	p.Faults = []Fault{{Kind: ReadSlow, At: 3 * time.Second, For: 12 * time.Second, Took: 100 * time.Millisecond}}
 	for i := range 12 {
 		p.Posts = append(p.Posts, Post{At: time.Second + time.Duration(i)*time.Second, IDs: ids(0, 100)})

@@ -20,7 +20,7 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 unexport SERVICE_FLAGS CLIENT_FLAGS LDFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help run callback-start client-start load test test-integration fuzz bench lint build vendor compose-up compose-down clean
+.PHONY: help run callback-start client-start load test test-integration simulate fuzz bench lint build vendor compose-up compose-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ test: ## unit tests with the race detector, on a PostgreSQL that it finds or set
 
 test-integration: build ## the real binaries: crashes, outages, drain; with Prometheus, Jaeger and a browser
 	@.ci/with-postgres .ci/with-tools $(GO) test $(RACE) -tags integration -count 1 -timeout 15m ./cmd/...
+
+simulate: ## the whole service in simulated trouble: SEEDS=1000 from START=1, or for a TIME=10m; SEED= replays one
+	@SEEDS="$${SEEDS:-1000}" $(GO) test -run '^TestSimulate$$' -count 1 -timeout 0 -v ./cmd/callback-service
 
 fuzz: ## every fuzz target for a while (FUZZTIME=30s)
 	@.ci/fuzz "$${FUZZTIME:-30s}"

@@ -231,7 +231,7 @@ func (w *World) watch() {
 	ctx, cancel := context.WithTimeout(context.Background(), w.plan.Quiet)
 	defer cancel()
 	for ctx.Err() == nil {
-		c, _, err := websocket.Dial(ctx, "ws://"+operatorAddress+"/v1/events", &websocket.DialOptions{HTTPClient: w.client()})
+		c, _, err := websocket.Dial(ctx, "ws://"+operatorAddress+"/v1/events", &websocket.DialOptions{HTTPClient: w.client()}) //nolint:bodyclose // the library says that nobody needs to
 		if err != nil {
 			time.Sleep(patience)
 			continue

@@ -1,0 +1,129 @@
+package simulate
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// settle waits until every acknowledged callback has its receipt, for as long as the bound allows, and
+// returns the receipts.
+func (w *World) settle(client *http.Client) map[string]receipt {
+	for {
+		done, ok := w.receipts(client)
+		missing := 0
+		for _, a := range w.history.sorted() {
+			if _, found := done[a.id]; !found && !w.plan.Posts[a.post].Whenever {
+				missing++
+			}
+		}
+		if ok && missing == 0 && w.allPosted() {
+			return done
+		}
+		if w.now() > w.plan.Quiet+w.plan.Bound {
+			w.history.violate(10, "%d callbacks are not done %v after all faults were over", missing, w.plan.Bound)
+			return done
+		}
+		time.Sleep(2 * time.Second)
+	}
+}
+
+// allPosted reports whether every post that will be acknowledged was.
+func (w *World) allPosted() bool {
+	acked := map[int]bool{}
+	for _, a := range w.history.sorted() {
+		acked[a.post] = true
+	}
+	keys := map[string]bool{}
+	for _, a := range w.history.sorted() {
+		p := w.plan.Posts[a.post]
+		keys[p.Sender+"\x00"+p.Key] = true
+	}
+	for i, p := range w.plan.Posts {
+		if !acked[i] && !p.Whenever && (p.Key == "" || !keys[p.Sender+"\x00"+p.Key]) {
+			return false
+		}
+	}
+	return true
+}
+
+// unfinished reports whether something may be waiting at the end of the run.
+func (w *World) unfinished() bool {
+	return len(w.history.violations) > 0 || slices.ContainsFunc(w.plan.Posts, func(p Post) bool { return p.Whenever })
+}
+
+// receipts lists all that are done; ok is false when the service did not answer.
+func (w *World) receipts(client *http.Client) (done map[string]receipt, ok bool) {
+	done = map[string]receipt{}
+	for after := ""; ; {
+		var page struct {
+			Callbacks []receipt `json:"callbacks"`
+			Next      string    `json:"next"`
+		}
+		if !w.ask(client, "/v1/callbacks?status=done&limit=1000"+after, &page) {
+			return done, false
+		}
+		for _, r := range page.Callbacks {
+			done[r.ID] = r
+		}
+		if page.Next == "" {
+			return done, true
+		}
+		after = "&after=" + page.Next
+	}
+}
+
+// letters are the dead letters, by sender and object.
+func (w *World) letters(client *http.Client) map[string]bool {
+	all := map[string]bool{}
+	for after := ""; ; {
+		var page struct {
+			Letters []struct {
+				Sender string `json:"sender"`
+				Object int64  `json:"object_id"`
+			} `json:"dead_letters"`
+			Next json.RawMessage `json:"next"`
+		}
+		if !w.ask(client, "/admin/dead-letters?limit=1000"+after, &page) {
+			return all
+		}
+		for _, l := range page.Letters {
+			all[fmt.Sprintf("%s/%d", l.Sender, l.Object)] = true
+		}
+		var next string
+		if len(page.Next) == 0 || json.Unmarshal(page.Next, &next) != nil || next == "" {
+			return all
+		}
+		after = "&after=" + next
+	}
+}
+
+// empty checks what is left when all is done: nothing that waits, nothing that has expired.
+func (w *World) empty(client *http.Client) {
+	for _, status := range []string{"accepted", "processing"} {
+		var counted struct {
+			Count int `json:"count"`
+		}
+		if w.ask(client, "/v1/callbacks?count=1&status="+status, &counted) && counted.Count > 0 && !w.unfinished() {
+			w.history.violate(2, "%d callbacks are still %s when all are done", counted.Count, status)
+		}
+	}
+	var ready struct {
+		Status string `json:"status"`
+	}
+	if !w.ask(client, "/readyz", &ready) {
+		w.history.violate(10, "/readyz is not ready when nothing is wrong")
+	}
+	time.Sleep(w.plan.TTL + 500*time.Millisecond)
+	if w.unfinished() {
+		return
+	}
+	var list struct {
+		Objects []object `json:"objects"`
+	}
+	if w.ask(client, "/v1/objects?limit=10", &list) && len(list.Objects) > 0 && !w.plan.has(ClockJumps) {
+		w.history.violate(5, "%d objects or more outlive their time, such as %d", len(list.Objects), list.Objects[0].ID)
+	}
+}

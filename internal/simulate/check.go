@@ -153,12 +153,21 @@ func (h *history) judge(done map[string]receipt, letters map[string]bool) {
 		h.judgeReceipt(a, r, letters)
 		h.judgeFetches(a)
 	}
-	h.world.source.mu.Lock()
-	defer h.world.source.mu.Unlock()
-	for _, f := range h.world.source.fetches {
+	h.judgeSource()
+}
+
+// judgeSource: nothing was fetched that nobody posted (promise 11), and never more at once than the flag says (promise 12).
+func (h *history) judgeSource() {
+	s := h.world.source
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.fetches {
 		if !h.posted[f.ID] {
 			h.violate(11, "object %d was fetched, and nobody posted it", f.ID)
 		}
+	}
+	if most := h.world.plan.mostInFlight(); most > 0 && s.peak > most {
+		h.violate(12, "%d fetches were in flight at once, and %d may be", s.peak, most)
 	}
 }
 
@@ -184,7 +193,7 @@ func (h *history) judgeReceipt(a *ack, r receipt, letters map[string]bool) {
 			want.Missing++
 		case Hostile, Malformed, OtherID, Huge, Poison:
 			want.Failed++
-			if !letters[fmt.Sprintf("%s/%d", post.Sender, id)] {
+			if !h.world.redriven() && !letters[fmt.Sprintf("%s/%d", post.Sender, id)] {
 				h.violate(9, "object %d of %s failed and is no dead letter", id, a.id)
 			}
 		case Offline:

@@ -6,6 +6,8 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"callback-service/internal/simulate/known"
@@ -28,6 +30,7 @@ type Plan struct {
 	Readers  int // who read objects, receipts and lists without pause
 	Watchers int // of the event feed, who never read it
 	Stalled  int // senders who open a request and never finish it
+	Dawdlers int // readers who ask for a list and never read it
 
 	// Quiet is when the faults are over. From then on everything must be done within Bound.
 	Quiet, Bound time.Duration
@@ -84,6 +87,22 @@ type Change struct {
 	Body         string
 }
 
+// mostInFlight is how many fetches the source may see at once; 0: what was cut off is still being served.
+func (p *Plan) mostInFlight() int {
+	cut := slices.ContainsFunc(p.Endings, func(e Ending) bool { return e.How != Terminated })
+	for _, f := range p.Faults {
+		cut = cut || strings.HasPrefix(string(f.Kind), "source-")
+	}
+	most, err := strconv.Atoi(p.Flags["pool-workers"])
+	if cut || err != nil {
+		return 0
+	}
+	return max(most, mostWorkers)
+}
+
+// mostWorkers is the largest number that an operator changes --pool-workers to.
+const mostWorkers = 200
+
 func (p *Plan) eventsToShow() int {
 	if p.Verbose {
 		return keptEvents
@@ -135,6 +154,9 @@ func Generate(seed uint64) Plan {
 	g.workload()
 	g.trouble()
 	g.people()
+	if seed%10 == 5 {
+		g.rudeness()
+	}
 	if seed%50 == 0 {
 		g.longOutage()
 	}
@@ -249,10 +271,31 @@ func (g *generator) trouble() {
 	slices.SortFunc(p.Endings, func(a, b Ending) int { return cmp.Compare(a.At, b.At) })
 }
 
+// rudeness is one sender who posts far more than its share, of ids that the source throttles. Nothing is
+// wrong besides, and the others must not notice much.
+func (g *generator) rudeness() {
+	p := &g.plan
+	if known.Has(3) || known.Has(9) || known.Has(13) || known.Has(21) {
+		return
+	}
+	p.Faults, p.Endings, p.Changes = nil, nil, nil
+	for i := range p.Posts {
+		p.Posts[i].Within = time.Minute + 2*p.longestWork()
+	}
+	for i := range int64(100 + g.IntN(200)) {
+		p.Traits[1_000_000+i] = Throttled
+		post := Post{At: g.moment(0, p.Quiet/2), Sender: "rude", Whenever: true}
+		for range 1 + g.IntN(20) {
+			post.IDs = append(post.IDs, 1_000_000+g.Int64N(300))
+		}
+		p.Posts = append(p.Posts, post)
+	}
+}
+
 // longOutage stretches the run to hours or days without a source.
 func (g *generator) longOutage() {
 	p := &g.plan
-	p.Readers, p.Watchers, p.Stalled = 0, 0, 0
+	p.Readers, p.Watchers, p.Stalled, p.Dawdlers = 0, 0, 0, 0
 	out := g.between(time.Hour, 8*time.Hour)
 	if p.Seed%500 == 0 {
 		out = g.between(24*time.Hour, 48*time.Hour)
@@ -321,19 +364,19 @@ func (g *generator) detail(f *Fault) {
 // people adds those who are in the way, and the operator.
 func (g *generator) people() {
 	p := &g.plan
-	p.Readers, p.Watchers, p.Stalled = g.IntN(3), g.IntN(3), g.IntN(3)
+	p.Readers, p.Watchers, p.Stalled, p.Dawdlers = g.IntN(3), g.IntN(3), g.IntN(3), g.IntN(3)
 	for range g.IntN(3) {
 		c := Change{Method: "PATCH", Path: "/admin/config", At: g.moment(0, p.Quiet)}
 		switch g.IntN(3) {
 		case 0:
 			if !known.Has(17) || !g.plan.has(SourceRefuses) {
-				c.Body = fmt.Sprintf(`{"pool_workers":%d}`, pick(g, 1, 8, 200))
+				c.Body = fmt.Sprintf(`{"pool_workers":%d}`, pick(g, 1, 8, mostWorkers))
 			}
 		case 1:
 			c.Body = `{"paused":true}`
 			p.Changes = append(p.Changes, Change{Method: "PATCH", Path: "/admin/config", At: g.moment(c.At, p.Quiet), Body: `{"paused":false}`})
 		case 2:
-			c.Method, c.Path, c.Body = "POST", "/admin/dead-letters/redrive", `{"limit":1,"dry_run":true}`
+			c.Method, c.Path, c.Body = "POST", "/admin/dead-letters/redrive", pick(g, `{"limit":100,"dry_run":true}`, `{"limit":100}`)
 		}
 		if c.Body != "" {
 			p.Changes = append(p.Changes, c)

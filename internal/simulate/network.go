@@ -116,7 +116,7 @@ func (addr) Network() string  { return "tcp" }
 func (a addr) String() string { return string(a) }
 
 // pipeSize is how much a connection holds in each direction before its writer waits.
-const pipeSize = 64 << 10
+const pipeSize = 4 << 10
 
 // pipe is one direction of a connection.
 type pipe struct {
@@ -150,6 +150,7 @@ type conn struct {
 	silent       *atomic.Bool // of both ends: nothing comes through any more
 	read, write  deadline
 	gone         chan struct{}
+	peerGone     chan struct{}
 	closing      sync.Once
 }
 
@@ -161,7 +162,9 @@ func newConnPair(client, server net.Addr) (*conn, *conn) {
 			read: newDeadline(), write: newDeadline(),
 		}
 	}
-	return one(down, up, client, server), one(up, down, server, client)
+	a, b := one(down, up, client, server), one(up, down, server, client)
+	a.peerGone, b.peerGone = b.gone, a.gone
+	return a, b
 }
 
 var errReset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
@@ -253,6 +256,9 @@ func (c *conn) close(broken bool) error {
 	})
 	return err
 }
+
+// ended is closed when the other end has closed the connection, whatever of it was not read.
+func (c *conn) ended() <-chan struct{} { return c.peerGone }
 
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.other }

@@ -35,7 +35,15 @@ func (w *World) people() {
 		w.actors.Go(w.watch)
 	}
 	for i := range w.plan.Stalled {
-		w.actors.Go(func() { w.stall(i) })
+		w.actors.Go(func() {
+			w.dawdle(i, publicAddress, "POST /callback HTTP/1.1\r\nHost: x\r\nX-User-ID: s\r\nContent-Type: application/json\r\n"+
+				"Content-Length: 1000\r\n\r\n{")
+		})
+	}
+	for i := range w.plan.Dawdlers {
+		w.actors.Go(func() {
+			w.dawdle(i, publicAddress, strings.Repeat("GET /v1/objects?limit=1000 HTTP/1.1\r\nHost: x\r\nX-User-ID: s\r\n\r\n", 100))
+		})
 	}
 }
 
@@ -241,22 +249,26 @@ func (w *World) watch() {
 	}
 }
 
-// stall begins a callback and never finishes it. The service must end that.
-func (w *World) stall(i int) {
-	random := w.plan.stream(fmt.Sprintf("stall %d", i))
+// dawdle sends a request, or a part of one, and then neither reads nor writes. The service must end that.
+func (w *World) dawdle(i int, address, text string) {
+	random := w.plan.stream(fmt.Sprintf("dawdler %d of %s", i, text[:4]))
 	for w.now() < w.plan.Quiet {
-		c, err := w.network.dial(publicAddress)
+		c, err := w.network.dial(address)
 		if err != nil {
 			time.Sleep(patience)
 			continue
 		}
 		began := w.now()
-		_, _ = io.WriteString(c, "POST /callback HTTP/1.1\r\nHost: x\r\nX-User-ID: s\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
-		_, _ = io.Copy(io.Discard, c)
-		_ = c.Close()
-		if took := w.now() - began; took > answerLimit {
-			w.history.violate(7, "an unfinished request was held for %v", took)
+		_, _ = io.WriteString(c, text)
+		select {
+		case <-c.ended():
+		case <-time.After(dawdleLimit):
+			w.history.violate(7, "a client that neither reads nor writes was kept for %v", w.now()-began)
 		}
+		_ = c.Close()
 		time.Sleep(time.Duration(random.IntN(int(5 * time.Second))))
 	}
 }
+
+// dawdleLimit is the time of an idle connection, and that of an answer.
+const dawdleLimit = 2*time.Minute + answerLimit

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -97,6 +99,25 @@ func (w *World) letters(client *http.Client) map[string]bool {
 			return all
 		}
 		after = "&after=" + next
+	}
+}
+
+// redriven reports whether the operator took dead letters away.
+func (w *World) redriven() bool {
+	return slices.ContainsFunc(w.plan.Changes, func(c Change) bool { return strings.HasSuffix(c.Path, "/redrive") })
+}
+
+// bounded checks the window's size now and then (promise 6).
+func (w *World) bounded() {
+	limit, err := strconv.ParseFloat(w.plan.Flags["pool-window"], 64)
+	if err != nil {
+		return
+	}
+	for i := range 3 {
+		w.sleepUntil(w.plan.Quiet * time.Duration(i+1) / 4)
+		if pairs := w.metric("callback_window_pairs"); pairs > limit {
+			w.history.violate(6, "%.0f pairs are in a window of %.0f", pairs, limit)
+		}
 	}
 }
 

@@ -121,6 +121,7 @@ func (w *World) run(heartbeat *atomic.Int64) Result {
 	})
 	w.actors.Go(func() { w.schedule(finished) })
 	w.people()
+	w.actors.Go(w.bounded)
 	if w.during != nil {
 		w.actors.Go(func() { w.during(w) })
 	}

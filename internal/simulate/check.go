@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -240,11 +241,14 @@ func (h *history) hash(done map[string]receipt) uint64 {
 	f := fnv.New64a()
 	p := h.world.plan
 	fmt.Fprintf(f, "%v %v %v %v %v", p.args(), p.Posts, p.Faults, p.Endings, p.Changes)
+	var outcomes []string
 	for _, a := range h.sorted() {
 		r := done[a.id]
 		r.ID = ""
-		fmt.Fprintf(f, "%d %+v", a.post, r)
+		name := cmp.Or(p.Posts[a.post].Key, strconv.Itoa(a.post)) // which of two posts of a key was first is chance
+		outcomes = append(outcomes, fmt.Sprintf("%s %+v", name, r))
 	}
-	fmt.Fprintf(f, "%v", h.violations)
+	slices.Sort(outcomes)
+	fmt.Fprintf(f, "%v %v", outcomes, h.violations)
 	return f.Sum64()
 }

@@ -53,7 +53,7 @@ func (w *World) allPosted() bool {
 
 // unfinished reports whether something may be waiting at the end of the run.
 func (w *World) unfinished() bool {
-	return len(w.history.violations) > 0 || slices.ContainsFunc(w.plan.Posts, func(p Post) bool { return p.Whenever })
+	return len(w.history.violations) > 0 || w.redriven() || slices.ContainsFunc(w.plan.Posts, func(p Post) bool { return p.Whenever })
 }
 
 // receipts lists all that are done; ok is false when the service did not answer.

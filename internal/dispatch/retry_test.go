@@ -253,3 +253,21 @@ func TestFailedWritesAreLoggedOnce(t *testing.T) {
 		})
 	}
 }
+
+// Ids that come back from the inbox have failed not long ago: they back off as after four failures at least.
+func TestDeferredIDsBackOffFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tries attempts
+		o := options()
+		o.Jitter = func(limit time.Duration) time.Duration { return limit - 1 }
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			tries.add(id)
+			return object(id), nil
+		}), o)
+		posted := time.Now()
+		r.inbox.append(callback.Callback{Objects: []int64{1, 2}, Attempts: []uint8{0, 6}})
+		time.Sleep(time.Minute)
+		require.Equal(t, []time.Time{posted.Add(8 * firstBackoff)}, tries.of(1))
+		require.Equal(t, []time.Time{posted.Add(32 * firstBackoff)}, tries.of(2))
+	})
+}

@@ -1,0 +1,68 @@
+package inbox
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/inbox/inboxtest"
+)
+
+// What a killed process left in the WAL may be in the page cache only. It is in the database, which was
+// synced, before anything is built on top of it.
+func TestWhatAKillLeftIsSyncedAtTheStart(t *testing.T) {
+	path, left := newPath(t), newPath(t)
+	in, err := open(path, Options{}) // without a committer nothing is copied out of the WAL
+	require.NoError(t, err)
+	_, err = in.write.write([]*pending{{row: encode(inboxtest.New(1))}}, nil, in.memory())
+	require.NoError(t, err)
+	copyFile(t, path, left)
+	copyFile(t, path+"-wal", left+"-wal")
+	require.NoError(t, in.closeFiles())
+	require.NoError(t, in.lock.Close())
+
+	disk := faulty(t)
+	in, err = open(left, Options{Disk: Disk{VFS: t.Name()}})
+	require.NoError(t, err)
+	require.NotZero(t, disk.synced.Load())
+	alone := newPath(t)
+	copyFile(t, left, alone) // without its WAL
+	require.NoError(t, in.closeFiles())
+	require.NoError(t, in.lock.Close())
+
+	db, err := connect(alone, "")
+	require.NoError(t, err)
+	n, err := (&file{db: db}).queryInt(`SELECT count(*) FROM callbacks`)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n, "the callback is in the WAL only")
+	require.NoError(t, disconnect(db))
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o700))
+	require.NoError(t, os.WriteFile(to, data, 0o600))
+}
+
+// Every start writes and syncs something, also when there is nothing to recover: a disk that takes no sync is
+// found out before anything is accepted.
+func TestStartProbesTheDisk(t *testing.T) {
+	disk := faulty(t)
+	path, o := newPath(t), Options{Disk: Disk{VFS: t.Name()}}
+	for n := range int64(3) {
+		in, err := open(path, o) // its connection is not the committer's yet
+		require.NoError(t, err)
+		probes, err := in.write.queryInt(`SELECT probes FROM depth`)
+		require.NoError(t, err)
+		require.Equal(t, n+1, probes)
+		go in.run() // ends with Close
+		require.NoError(t, in.Close())
+	}
+	disk.failing.Store(true)
+	_, err := Open(path, o)
+	require.Error(t, err)
+}

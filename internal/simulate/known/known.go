@@ -39,7 +39,9 @@ var defects = map[int]Defect{
 	19: {[]int{5}, "SQLite reads take the time before they wait for a connection"},
 	20: {[]int{2, 9, 11}, "flipped bits are not noticed"},
 	21: {[]int{10}, "one sender's flood fills the inbox for everybody"},
-	22: {[]int{10}, "a read-only connection is kept, a migration locks for all replicas, two paths to one inbox have two locks"},
+	22: {[]int{10}, "a connection that answers read-only (SQLSTATE 25006) is kept"},
+	24: {[]int{10}, "a migration locks the receipts for all replicas"},
+	25: {[]int{2, 3}, "an inbox and a symbolic link to its file have two locks"},
 }
 
 // Has reports whether a defect is on the list.

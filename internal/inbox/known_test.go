@@ -1,0 +1,96 @@
+package inbox
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/inbox/inboxtest"
+	"callback-service/internal/simulate/known"
+)
+
+// A sender's single id does not wait for the backlog of another that came before it.
+func TestSingleIDAfterAFlood(t *testing.T) {
+	in, err := open(newPath(t), Options{})
+	require.NoError(t, err)
+	waiting := []*pending{{row: encode(from("good"))}}
+	for range 20_000 { // two looks ahead
+		waiting = append(waiting, &pending{row: encode(from("flood"))})
+	}
+	slices.Reverse(waiting)
+	_, err = in.write.write(waiting, nil, in.memory()) // in one group, in place of the committer
+	require.NoError(t, err)
+	go in.run() // ends with Close
+
+	feed, before := in.Fresh(), 0
+	for found := false; !found; {
+		handed, err := feed.Next(t.Context(), 4096)
+		require.NoError(t, err)
+		for _, c := range handed {
+			if found = c.Sender == "good"; found {
+				break
+			}
+			before += len(c.Objects)
+		}
+	}
+	require.NoError(t, in.Close())
+	if before > 5000 {
+		err = fmt.Errorf("%d ids of a flood come before another sender's single callback", before)
+	}
+	known.Expect(t, 9, err)
+}
+
+// An append does not wait for a reader, whatever the committer does about the WAL. Time is the bubble's:
+// it moves only while all wait.
+func TestAppendDoesNotWaitForAReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := newPath(t)
+		in := run(t, path, Options{})
+		require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
+
+		reader, err := connect(path, "")
+		require.NoError(t, err)
+		require.NoError(t, reader.Exec(`BEGIN; SELECT count(*) FROM callbacks`))
+		time.Sleep(2 * idle) // the committer has begun to empty the WAL
+
+		began := time.Now()
+		err = in.Append(t.Context(), inboxtest.New(2))
+		took := time.Since(began)
+		require.NoError(t, disconnect(reader))
+		require.NoError(t, in.Close())
+		if err == nil && took > idle {
+			err = fmt.Errorf("it took %v", took)
+		}
+		if err != nil {
+			err = fmt.Errorf("an append while a reader reads: %w", err)
+		}
+		known.Expect(t, 10, err)
+	})
+}
+
+// The file has one owner, by whatever name it is opened.
+func TestSymlinkIsTheSameInbox(t *testing.T) {
+	dir := t.TempDir()
+	path, folder, file := filepath.Join(dir, "data", "inbox.db"), filepath.Join(dir, "folder"), filepath.Join(dir, "file.db")
+	first := run(t, path, Options{})
+	defer func() { require.NoError(t, first.Close()) }()
+	require.NoError(t, os.Symlink(filepath.Dir(path), folder))
+	require.NoError(t, os.Symlink(path, file))
+	_, err := Open(filepath.Join(folder, "inbox.db"), Options{})
+	require.ErrorContains(t, err, "another process has it open")
+
+	var wrong error
+	second, err := Open(file, Options{})
+	if err == nil {
+		wrong = errors.New("the file is open twice, once by the name of a link to it")
+		require.NoError(t, second.Close())
+	}
+	known.Expect(t, 25, wrong)
+}

@@ -18,6 +18,6 @@ func simulated(ctx context.Context, args []string, out io.Writer, l *simulate.Li
 }
 
 // The promises hold in simulated trouble, but for what is known. `make simulate` runs more seeds.
-func TestSimulate(t *testing.T) { simulate.Explore(t, "TestSimulateWorker", 20) }
+func TestSimulate(t *testing.T) { simulate.Explore(t, "TestSimulateWorker") }
 
 func TestSimulateWorker(t *testing.T) { simulate.Work(t, simulated) }

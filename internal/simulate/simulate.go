@@ -122,6 +122,7 @@ func (w *World) run(heartbeat *atomic.Int64) Result {
 	w.actors.Go(func() { w.schedule(finished) })
 	w.people()
 	w.actors.Go(w.bounded)
+	w.actors.Go(w.watchExpiry)
 	if w.during != nil {
 		w.actors.Go(func() { w.during(w) })
 	}
@@ -222,12 +223,21 @@ func (w *World) end(l *Life, e Ending) {
 	}
 }
 
+// stopGrace is how long after a SIGTERM a fetch may still begin.
+const stopGrace = 20 * time.Millisecond
+
 // terminate sends a SIGTERM and holds the end against promise 8.
 func (w *World) terminate(l *Life) {
 	began := w.now()
+	l.stopping.Store(true)
 	l.stop()
+	time.Sleep(stopGrace)
+	fetches := w.fetchesUntil(w.now())
 	select {
 	case <-l.ended:
+		if more := w.fetchesUntil(w.now()) - fetches; more > 0 {
+			w.history.violate(8, "%d fetches began after SIGTERM", more)
+		}
 		if l.err != nil && !w.plan.has(DiskError) {
 			w.history.violate(8, "SIGTERM ended the process with %v", l.err)
 		}

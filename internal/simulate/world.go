@@ -33,20 +33,21 @@ type Program func(ctx context.Context, args []string, out io.Writer, l *Life) er
 
 // World is one run: the simulated machine, what is around it, and what has happened there.
 type World struct {
-	plan    Plan
-	program Program
-	scratch string
-	random  *rand.Rand // of the jitter; owned by mu
-	faults  *faults
-	events  *events
-	network *network
-	disk    *disk
-	source  *source
-	history *history
-	jump    atomic.Int64   // what the wall clock is off by
-	during  func(*World)   // what a scenario looks at besides
-	actors  sync.WaitGroup // people and the schedule of faults
-	zombies sync.WaitGroup // lives that were cut short and wind down
+	plan     Plan
+	program  Program
+	scratch  string
+	random   *rand.Rand // of the jitter; owned by mu
+	faults   *faults
+	events   *events
+	network  *network
+	disk     *disk
+	source   *source
+	history  *history
+	jump     atomic.Int64             // what the wall clock is off by
+	during   func(*World)             // what a scenario looks at besides
+	database atomic.Pointer[Database] // of the latest life
+	actors   sync.WaitGroup           // people and the schedule of faults
+	zombies  sync.WaitGroup           // lives that were cut short and wind down
 
 	mu    sync.Mutex
 	lives int
@@ -89,12 +90,13 @@ func (w *World) client() *http.Client {
 
 // Life is one process of the service, from its start to its end.
 type Life struct {
-	world  *World
-	number int
-	mount  *mount
-	stop   context.CancelFunc // SIGTERM
-	ended  chan struct{}
-	err    error // after ended
+	world    *World
+	number   int
+	mount    *mount
+	stop     context.CancelFunc // SIGTERM
+	stopping atomic.Bool
+	ended    chan struct{}
+	err      error // after ended
 
 	mu    sync.Mutex
 	ports []*listener
@@ -210,7 +212,11 @@ func (l *Life) Jitter(limit time.Duration) time.Duration {
 }
 
 // Storage puts trouble between the database and the stages.
-func (l *Life) Storage(db *store.Store) *Database { return &Database{Store: db, life: l} }
+func (l *Life) Storage(db *store.Store) *Database {
+	d := &Database{Store: db, life: l, since: l.world.now()}
+	l.world.database.Store(d)
+	return d
+}
 
 // lifeLog keeps the log of a life among the events, for as long as it lives.
 type lifeLog struct{ life *Life }

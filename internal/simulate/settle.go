@@ -145,8 +145,11 @@ func (w *World) empty(client *http.Client) {
 	var ready struct {
 		Status string `json:"status"`
 	}
-	if !w.ask(client, "/readyz", &ready) {
-		w.history.violate(10, "/readyz is not ready when nothing is wrong")
+	for since := w.now(); !w.ask(client, "/readyz", &ready); time.Sleep(time.Second) {
+		if w.now() > since+shutdownTimeout+5*time.Second { // the last drain may still be under way
+			w.history.violate(10, "/readyz is not ready when nothing is wrong")
+			break
+		}
 	}
 	time.Sleep(w.plan.TTL + 500*time.Millisecond)
 	if w.unfinished() {

@@ -29,7 +29,7 @@ type config struct {
 		DebugToken      string        `conf:"mask,help:bearer token of the operator listener or @ and the path of a file with it; required when that is not on loopback"`
 		DebugPlain      bool          `conf:"help:keep the operator listener without TLS when --web-tls-cert is set; only on loopback"`
 		ReadTimeout     time.Duration `conf:"default:5s,help:longest time for a request to arrive"`
-		WriteTimeout    time.Duration `conf:"default:10s,help:longest time from a request's header to the end of its answer; above 5s for an append may wait as long"`
+		WriteTimeout    time.Duration `conf:"default:10s,help:longest time from a request's header to the end of its answer; keep it above 5s because an append to the inbox may wait that long"`
 		ShutdownTimeout time.Duration `conf:"default:20s,help:longest time from SIGTERM to the exit"`
 		TLSCert         string        `conf:"flag:web-tls-cert,env:WEB_TLS_CERT,help:PEM file with the certificate of both listeners and its chain; read again when it changes; empty: no TLS"`
 		TLSKey          string        `conf:"flag:web-tls-key,env:WEB_TLS_KEY,help:PEM file with its private key"`
@@ -94,7 +94,7 @@ func parse(args []string) (cfg config, help string, err error) {
 	case errors.Is(err, flags.ErrHelp):
 		return cfg, help + commandHelp(), nil
 	case errors.Is(err, flags.ErrVersion):
-		return cfg, help, nil
+		return cfg, help + "\n", nil
 	case err != nil:
 		return cfg, "", err
 	}

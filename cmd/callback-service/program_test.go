@@ -51,7 +51,7 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 	status, out, _ = outcome(t, t.TempDir(), "--version")
 	require.Zero(t, status)
-	require.Contains(t, out, "Version: ")
+	require.Regexp(t, `(?s)^Version: .*\n$`, out)
 }
 
 // TestBadStart: each of these is one clear line that names the flag, and status 1.

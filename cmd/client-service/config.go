@@ -31,7 +31,7 @@ type config struct {
 	SignHeader    string        `conf:"default:X-Signature,help:header of the signature of hmac"`
 	Idempotency   bool          `conf:"help:give each callback an Idempotency-Key that its repeats have as well"`
 	TargetTimeout time.Duration `conf:"default:10s,help:how long one request to the target may take"`
-	TargetWait    time.Duration `conf:"default:30s,help:how long to wait for the target to listen before the traffic begins"`
+	TargetWait    time.Duration `conf:"default:30s,help:the longest wait for the target to listen; then the traffic begins all the same"`
 	Rate          float64       `conf:"default:0.2,help:callbacks a second (open loop: sent when due whatever became of those before). 0: only simulate the source"`
 	Concurrency   int           `conf:"default:0,help:closed loop instead: so many senders that each post again when answered"`
 	Outstanding   int           `conf:"default:4000,help:callbacks that may be unanswered at a time; keep it below what the service takes at once as its receipts are read meanwhile. Those due wait and are measured from when they were due"`

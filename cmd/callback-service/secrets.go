@@ -112,6 +112,9 @@ func openSource(cfg *config, files *reload.Files, log *slog.Logger, world edges)
 func operatorToken(cfg *config, files *reload.Files, log *slog.Logger) (func() string, error) {
 	var token atomic.Pointer[string]
 	err := watchSecret(files, log, "--web-debug-token", cfg.Web.DebugToken, func(text string) error {
+		if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return errors.New("--web-debug-token: want visible ASCII characters without spaces; no request could bear another token")
+		}
 		token.Store(&text)
 		return nil
 	})

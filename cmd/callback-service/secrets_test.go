@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 
 	"callback-service/internal/callback"
 	"callback-service/internal/flags"
+	"callback-service/internal/reload"
 	"callback-service/internal/store/storetest"
 )
 
@@ -95,6 +97,34 @@ func TestBadSecretFiles(t *testing.T) {
 			require.Equal(t, 1, strings.Count(string(text), "\n"), "%s", text)
 		}
 	}
+}
+
+// TestTokenThatNoRequestCanBear: such a token would lock everybody out. Zeros are what a power cut may
+// leave of a file, and an editor may add a byte order mark or a space.
+func TestTokenThatNoRequestCanBear(t *testing.T) {
+	const complaint = "--web-debug-token: want visible ASCII characters without spaces"
+	for _, token := range []string{"\x00\x00\x00\x00", "hunter\x7f", "\ufeffhunter", "hunter ", " hunter", "hunter 1", "hünter"} {
+		cfg := new(config)
+		cfg.Web.DebugToken = token
+		log := slog.New(slog.DiscardHandler)
+		_, err := operatorToken(cfg, reload.New(log), log)
+		require.ErrorContains(t, err, complaint, "%q", token)
+		require.NotContains(t, err.Error(), "hunter")
+	}
+
+	file := filepath.Join(t.TempDir(), "token")
+	writeSecret(t, file, "good-token")
+	s := start(t, t.TempDir(), "--web-debug-token=@"+file)
+	writeSecret(t, file, "\x00\x00\x00\x00")
+	s.eventually("the log says so", func() bool { return strings.Contains(s.log.String(), complaint) })
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.operator+"/metrics", nil)
+	require.NoError(t, err)
+	r.Header.Set("Authorization", "Bearer good-token")
+	response, err := client.Do(r)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusOK, response.StatusCode, "the token before stays in force")
+	require.NoError(t, s.stop())
 }
 
 // TestDatabasePasswordFromAFile: once the file has the right password, the service works.

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -32,6 +33,10 @@ func reading(r *http.Request) (context.Context, context.CancelFunc) {
 
 // object answers GET /v1/objects/{id}.
 func (a *API) object(w http.ResponseWriter, r *http.Request) {
+	if _, err := query(r); err != nil {
+		web.Fail(w, r, err)
+		return
+	}
 	id, err := strconv.ParseInt(chi.URLParam(r, "id"), 10, 64)
 	if err != nil || id < 0 {
 		web.Fail(w, r, callback.Errorf(callback.InvalidParameter, "id: want an integer from 0 to %d", int64(math.MaxInt64)))
@@ -116,7 +121,7 @@ func query(r *http.Request, known ...string) (url.Values, error) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if !slices.Contains(known, name) {
 			return nil, callback.Errorf(callback.InvalidParameter, "%.40q: there is no such query parameter; this path takes %s",
-				name, strings.Join(known, ", "))
+				name, cmp.Or(strings.Join(known, ", "), "none"))
 		}
 	}
 	return values, nil

@@ -185,4 +185,8 @@ func TestUnknownParameters(t *testing.T) {
 	}
 	require.Equal(t, 3, lists)
 	refused(s.operator+"/admin/dead-letters", []string{"reason", "sender", "since", "limit", "after"})
+	for _, one := range []string{"/v1/objects/1", "/v1/callbacks/" + callback.NewID(noon)} {
+		refused(s.public+one, nil)
+		refused(s.operator+one, nil)
+	}
 }

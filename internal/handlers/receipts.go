@@ -21,6 +21,10 @@ import (
 // The places are asked in the order in which a callback goes through them backwards, but for the store: a receipt is committed there before
 // the callback leaves the inbox, so whoever is no longer in the inbox is in the store.
 func (a *API) receipt(w http.ResponseWriter, r *http.Request) {
+	if _, err := query(r); err != nil {
+		web.Fail(w, r, err)
+		return
+	}
 	id := chi.URLParam(r, "id")
 	if !callback.ValidID(id) {
 		web.Fail(w, r, callback.Errorf(callback.NotFound, "no callback has such an id"))

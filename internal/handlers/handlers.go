@@ -175,11 +175,17 @@ func (a *API) router(guards []func(http.Handler) http.Handler) chi.Router {
 	r.Use(a.Around.All...)
 	r.Use(chimiddleware.GetHead)
 	guarded := chi.Chain(guards...)
-	r.NotFound(guarded.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	nothing := guarded.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		web.Fail(w, r, callback.Errorf(callback.NotFound, "there is nothing at this path"))
-	}).ServeHTTP)
+	})
+	r.NotFound(nothing.ServeHTTP)
 	r.MethodNotAllowed(guarded.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		w.Header().Set("Allow", strings.Join(allowed(r, req.URL.Path), ", "))
+		methods := allowed(r, req.URL.Path)
+		if len(methods) == 0 { // chi looks up no path for a method that it does not know
+			nothing.ServeHTTP(w, req)
+			return
+		}
+		w.Header().Set("Allow", strings.Join(methods, ", "))
 		web.Fail(w, req, callback.Errorf(callback.MethodNotAllowed, "this path does not take %s", req.Method))
 	}).ServeHTTP)
 	return r

@@ -27,6 +27,9 @@ func TestRoutes(t *testing.T) {
 		head := s.do(http.MethodHead, s.public+path, "").StatusCode
 		require.Equal(t, strings.Contains(allow, "HEAD"), head != http.StatusMethodNotAllowed, path)
 	}
+	s.problem(s.do("BREW", s.public+"/callback", ""), http.StatusMethodNotAllowed, callback.MethodNotAllowed)
+	s.problem(s.do("BREW", s.public+"/nothing", ""), http.StatusNotFound, callback.NotFound)
+	s.problem(s.do(http.MethodTrace, s.operator+"/callback", ""), http.StatusNotFound, callback.NotFound)
 	require.Equal(t, http.StatusOK, s.do(http.MethodHead, s.public+"/livez", "").StatusCode)
 	r := s.get("/")
 	require.JSONEq(t, `{"status":"ok","version":"v-test"}`, r.body)

@@ -20,7 +20,7 @@ const sectorSize = 512
 type disk struct {
 	mu       sync.Mutex // held for no longer than it takes to copy bytes
 	files    map[string]*inode
-	unlinked map[string]*inode // removed, and the removal is not durable
+	unlinked map[string]*inode // whose name is durable, and was removed, and the removal is not durable
 	owned    map[string]bool   // inboxes that a process has open, by path
 	random   *rand.Rand
 	faults   *faults
@@ -28,7 +28,7 @@ type disk struct {
 	syncLies bool // syncs return at once and do nothing: what a broken disk does, and must be noticed
 	// namesLast: names are durable as soon as they are made.
 	namesLast bool
-	capacity  int64
+	capacity  int64 // in bytes
 }
 
 type inode struct {
@@ -73,7 +73,7 @@ func (d *disk) powerLoss() {
 	survives := []float64{0, 0.1, 0.5, 0.9, 1}[d.random.IntN(5)]
 	lucky := func() bool { return d.random.Float64() < survives }
 	for _, name := range slices.Sorted(maps.Keys(d.unlinked)) {
-		if _, again := d.files[name]; !again && d.unlinked[name].durable && !lucky() {
+		if again, ok := d.files[name]; (!ok || !again.durable) && !lucky() {
 			d.files[name] = d.unlinked[name]
 		}
 	}

@@ -112,7 +112,7 @@ func (f *faults) disk(operation, name string) error {
 			continue
 		}
 		switch {
-		case p.Kind == DiskFull && (operation == "write" || operation == "create"):
+		case p.Kind == DiskFull && (operation == "write" || operation == "create" || operation == "statfs"):
 			return errNoSpace
 		case p.Kind == DiskError && (p.Operation == "" || p.Operation == operation) && f.spend(i):
 			f.events.add("disk", "%s of %s failed", operation, name)

@@ -61,14 +61,16 @@ func (m *mount) edge() inbox.Disk {
 	return inbox.Disk{VFS: m.name, Create: m.create, Lock: m.lock, Free: m.free}
 }
 
-// create makes a file whose name is durable.
+// create makes a file whose name is durable. A file that is there already needs no space.
 func (m *mount) create(name string) error {
-	if err := m.fault("create", name); err != nil {
-		return err
-	}
+	err := m.fault("create", name)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.files[name]; !ok {
+	_, ok := m.files[name]
+	if err != nil && (!ok || !errors.Is(err, errNoSpace)) {
+		return err
+	}
+	if !ok {
 		m.files[name] = &inode{before: map[int64][]byte{}}
 	}
 	m.syncFolder(path.Dir(name))
@@ -119,7 +121,10 @@ func (u unlock) Close() error {
 }
 
 func (m *mount) free(folder string) (int64, error) {
-	if err := m.fault("statfs", folder); err != nil {
+	switch err := m.fault("statfs", folder+"/"); {
+	case errors.Is(err, errNoSpace):
+		return 0, nil
+	case err != nil:
 		return 0, err
 	}
 	m.mu.Lock()
@@ -177,7 +182,7 @@ func (m *mount) Delete(name string, syncFolder bool) error {
 		return sqlite3.IOERR_DELETE_NOENT
 	}
 	delete(m.files, name)
-	if !m.namesLast {
+	if n.durable && !m.namesLast {
 		m.unlinked[name] = n
 	}
 	if syncFolder {

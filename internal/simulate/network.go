@@ -297,10 +297,10 @@ func (d *deadline) passed() <-chan struct{} {
 func (d *deadline) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
+	if d.timer != nil && !d.timer.Stop() {
+		<-d.done // the timer has fired, and closes it once
 	}
+	d.timer = nil
 	select {
 	case <-d.done:
 		d.done = make(chan struct{})

@@ -34,10 +34,10 @@ const (
 	overdueLimit = 500 * time.Millisecond
 )
 
-// watchExpiry asks now and then whether a row outlives its time (promise 5), for as long as there is trouble
-// of other kinds than the database's and the clock's.
+// watchExpiry asks now and then whether a row outlives its time (promise 5), but for when the database, its
+// disk or the clock is in trouble. It goes on for a while after that, for the expirer must come back in time.
 func (w *World) watchExpiry() {
-	for w.now() < min(w.plan.Quiet, 5*time.Minute) {
+	for w.now() < min(w.plan.Quiet, 5*time.Minute)+5*settling {
 		time.Sleep(time.Second)
 		d := w.database.Load()
 		if d == nil || d.life.mount.dead.Load() || w.now() < d.since+settling || w.databaseTrouble() {
@@ -140,10 +140,59 @@ func (d *Database) DeleteExpired(ctx context.Context, limit int) ([]callback.Exp
 	return d.Store.DeleteExpired(ctx, limit)
 }
 
+// answerTime is how long the database takes for a read, so that something can happen meanwhile.
+const answerTime = 300 * time.Microsecond
+
+// reading fails as a read does now, if it does.
+func (d *Database) reading(ctx context.Context) error {
+	err := d.trouble(ctx)
+	if err == nil {
+		err = d.spend(ctx, answerTime)
+	}
+	if err != nil {
+		return &callback.Error{Code: callback.Unavailable, Detail: "simulated", RetryAfter: time.Second, Err: err}
+	}
+	return nil
+}
+
 // Object is the store's, with trouble.
 func (d *Database) Object(ctx context.Context, id int64) (callback.Object, error) {
-	if err := d.trouble(ctx); err != nil {
-		return callback.Object{}, &callback.Error{Code: callback.Unavailable, Detail: "simulated", RetryAfter: time.Second, Err: err}
+	if err := d.reading(ctx); err != nil {
+		return callback.Object{}, err
 	}
 	return d.Store.Object(ctx, id)
+}
+
+// Objects is the store's, with trouble.
+func (d *Database) Objects(ctx context.Context, q callback.ObjectQuery) ([]callback.Object, error) {
+	if err := d.reading(ctx); err != nil {
+		return nil, err
+	}
+	return d.Store.Objects(ctx, q)
+}
+
+// Receipt is the store's, with trouble. It reads first and answers later.
+func (d *Database) Receipt(ctx context.Context, callbackID string) (callback.Receipt, error) {
+	r, err := d.Store.Receipt(ctx, callbackID)
+	if err := d.reading(ctx); err != nil {
+		return callback.Receipt{}, err
+	}
+	return r, err
+}
+
+// Receipts is the store's, with trouble.
+func (d *Database) Receipts(ctx context.Context, q callback.ReceiptQuery) ([]callback.Receipt, error) {
+	found, err := d.Store.Receipts(ctx, q)
+	if err := d.reading(ctx); err != nil {
+		return nil, err
+	}
+	return found, err
+}
+
+// DeadLetters is the store's, with trouble.
+func (d *Database) DeadLetters(ctx context.Context, q callback.DeadLetterQuery) ([]callback.DeadLetter, error) {
+	if err := d.reading(ctx); err != nil {
+		return nil, err
+	}
+	return d.Store.DeadLetters(ctx, q)
 }

@@ -17,7 +17,7 @@ import (
 // patience is how long a sender waits before it tries again when nobody says how long.
 const patience = 700 * time.Millisecond
 
-// begin starts everybody who has to do with the service.
+// people starts everybody who has to do with the service.
 func (w *World) people() {
 	client := w.client()
 	for i := range w.plan.Posts {
@@ -63,13 +63,28 @@ func (w *World) send(client *http.Client, i int) {
 			if took := w.now() - first; post.AckWithin > 0 && took > post.AckWithin {
 				w.history.violate(10, "post %d was acknowledged after %v", i, took)
 			}
-			w.follow(client, w.history.acknowledged(i, id, began))
+			a := w.history.acknowledged(i, id, began)
+			w.useKeyAgain(client, post)
+			w.follow(client, a)
 			return
 		}
 		time.Sleep(wait)
 	}
 	if !post.Whenever {
 		w.history.violate(10, "post %d was not acknowledged by %v", i, w.now())
+	}
+}
+
+// useKeyAgain posts something else under a key that was used: that is refused.
+func (w *World) useKeyAgain(client *http.Client, post Post) {
+	if post.Key == "" || w.plan.has(ClockJumps) {
+		return
+	}
+	status, _, _, err := do(client, postRequest(post, []byte(`{"object_ids":[],"tag":"another body"}`)))
+	switch {
+	case err != nil, status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
+	case status != http.StatusUnprocessableEntity:
+		w.history.violate(1, "another body under key %s of %s was answered with %d", post.Key, post.Sender, status)
 	}
 }
 
@@ -81,16 +96,20 @@ func idList(ids []int64) string {
 	return string(text)
 }
 
-// try posts once and returns the callback's id, or how long to wait before the next try.
-func (w *World) try(client *http.Client, post Post, body []byte) (id string, wait time.Duration) {
+func postRequest(post Post, body []byte) *http.Request {
 	r, _ := http.NewRequest(http.MethodPost, "http://"+publicAddress+"/callback", bytes.NewReader(body)) // it is valid
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("X-User-ID", post.Sender)
 	if post.Key != "" {
 		r.Header.Set("Idempotency-Key", post.Key)
 	}
+	return r
+}
+
+// try posts once and returns the callback's id, or how long to wait before the next try.
+func (w *World) try(client *http.Client, post Post, body []byte) (id string, wait time.Duration) {
 	began := w.now()
-	status, header, answer, err := do(client, r)
+	status, header, answer, err := do(client, postRequest(post, body))
 	if err != nil {
 		if took := w.now() - began; took > answerLimit {
 			w.history.violate(7, "a callback got no answer in %v", took)
@@ -124,25 +143,28 @@ func do(client *http.Client, r *http.Request) (status int, header http.Header, b
 
 // ask is a GET on the operator listener; ok is false unless it was answered with 200.
 func (w *World) ask(client *http.Client, path string, into any) (ok bool) {
+	return w.get(client, path, into) == http.StatusOK
+}
+
+// get is a GET on the operator listener. It returns the status of the answer, or 0.
+func (w *World) get(client *http.Client, path string, into any) (status int) {
 	r, _ := http.NewRequest(http.MethodGet, "http://"+operatorAddress+path, nil) // it is valid
 	status, _, body, err := do(client, r)
 	switch {
-	case err != nil, status == http.StatusServiceUnavailable:
-		return false
+	case err != nil:
+		return 0
+	case status == http.StatusServiceUnavailable:
 	case status == http.StatusNotFound:
 		if id, found := strings.CutPrefix(path, "/v1/callbacks/"); found {
 			w.history.violate(2, "callback %s was acknowledged and is not known", id)
 		}
-		return false
 	case status != http.StatusOK:
 		w.history.violate(7, "GET %s was answered with %d %.200s", path, status, body)
-		return false
-	}
-	if err := json.Unmarshal(body, into); err != nil {
+	case json.Unmarshal(body, into) != nil:
 		w.history.violate(7, "GET %s was answered with what is not JSON: %.200s", path, body)
-		return false
+		return 0
 	}
-	return true
+	return status
 }
 
 // follow watches some callbacks to their end, and reads what was stored for them.
@@ -170,11 +192,19 @@ func (w *World) follow(client *http.Client, a *ack) {
 // readFresh reads an object of a callback that is done: what is there is no older than the callback.
 func (w *World) readFresh(client *http.Client, a *ack) {
 	ids := w.plan.Posts[a.post].IDs
-	if len(ids) == 0 {
+	if len(ids) == 0 || w.plan.Traits[ids[0]] != "" {
 		return
 	}
+	asked := w.now()
 	var o object
-	if w.plan.Traits[ids[0]] != "" || !w.ask(client, fmt.Sprintf("/v1/objects/%d", ids[0]), &o) {
+	switch w.get(client, fmt.Sprintf("/v1/objects/%d", ids[0]), &o) {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		if until := w.source.firstAnswer(ids[0], a.began) + w.plan.TTL; w.now() < until && !w.plan.has(ClockJumps) {
+			w.history.violate(2, "callback %s was done by %v, and object %d is not there before %v", a.id, asked, ids[0], until)
+		}
+		return
+	default:
 		return
 	}
 	w.history.read(o)

@@ -64,7 +64,7 @@ func (w *World) receipts(client *http.Client) (done map[string]receipt, ok bool)
 			Callbacks []receipt `json:"callbacks"`
 			Next      string    `json:"next"`
 		}
-		if !w.ask(client, "/v1/callbacks?status=done&limit=1000"+after, &page) {
+		if !w.ask(client, "/v1/callbacks?status=done&limit=25"+after, &page) {
 			return done, false
 		}
 		for _, r := range page.Callbacks {
@@ -88,7 +88,7 @@ func (w *World) letters(client *http.Client) map[string]bool {
 			} `json:"dead_letters"`
 			Next json.RawMessage `json:"next"`
 		}
-		if !w.ask(client, "/admin/dead-letters?limit=1000"+after, &page) {
+		if !w.ask(client, "/admin/dead-letters?limit=5"+after, &page) {
 			return all
 		}
 		for _, l := range page.Letters {

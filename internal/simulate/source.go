@@ -195,6 +195,18 @@ func (s *source) arrive(id int64) (place, times int) {
 	return len(s.fetches) - 1, s.times[id]
 }
 
+// firstAnswer is when the first fetch of an object that began after a moment was answered with it.
+func (s *source) firstAnswer(id int64, after time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.fetches {
+		if f.ID == id && f.Began >= after && f.Status == 200 && f.Answered > 0 {
+			return f.Answered
+		}
+	}
+	return 0
+}
+
 // answer answers a request; false when the connection is of no more use.
 func (s *source) answer(c *conn, id int64, f, times int) bool {
 	if p := s.faults.active(SourceHangs); p != nil {

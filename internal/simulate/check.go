@@ -54,7 +54,7 @@ func newHistory(w *World) *history {
 	return h
 }
 
-// violate notes a broken promise. The first of a kind is enough.
+// violate notes a broken promise. The first twenty are enough.
 func (h *history) violate(promise int, format string, args ...any) {
 	v := Violation{promise, fmt.Sprintf(format, args...)}
 	h.world.events.add("CHECK", "%s", v)
@@ -234,6 +234,13 @@ func distinct(ids []int64) []int64 {
 	sorted := slices.Clone(ids)
 	slices.Sort(sorted)
 	return slices.Compact(sorted)
+}
+
+// broken reports whether a promise was broken so far.
+func (h *history) broken() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.violations) > 0
 }
 
 // hash is a number for what went in and what came out, the same for two runs that went the same way.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"callback-service/internal/callback"
@@ -27,42 +26,6 @@ var (
 	errConnection = errors.New("simulated: the connection to the database is lost")
 	errReadOnly   = errors.New("simulated: cannot execute INSERT in a read-only transaction (SQLSTATE 25006)")
 )
-
-// settling is how long after trouble the expirer may be late, and overdueLimit how late it may be otherwise.
-const (
-	settling     = 3 * time.Second
-	overdueLimit = 500 * time.Millisecond
-)
-
-// watchExpiry asks now and then whether a row outlives its time (promise 5), but for when the database, its
-// disk or the clock is in trouble. It goes on for a while after that, for the expirer must come back in time.
-func (w *World) watchExpiry() {
-	for w.now() < min(w.plan.Quiet, 5*time.Minute)+5*settling {
-		time.Sleep(time.Second)
-		d := w.database.Load()
-		if d == nil || d.life.mount.dead.Load() || w.now() < d.since+settling || w.databaseTrouble() {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		in, ok, err := d.Store.NextExpiry(ctx)
-		cancel()
-		if err == nil && ok && in < -overdueLimit && !d.life.mount.dead.Load() && !d.life.stopping.Load() {
-			w.history.violate(5, "a row is there %v after its time", -in)
-		}
-	}
-}
-
-// databaseTrouble reports whether something is wrong with the database or its disk, or was just now.
-func (w *World) databaseTrouble() bool {
-	for _, f := range w.plan.Faults {
-		kind := string(f.Kind)
-		if (strings.HasPrefix(kind, "database-") || strings.HasPrefix(kind, "disk-") || f.Kind == ClockJumps || f.Kind == ReadSlow) &&
-			w.now() >= f.At && w.now() < f.At+f.For+settling {
-			return true
-		}
-	}
-	return false
-}
 
 // trouble fails as the database does now, if it does.
 func (d *Database) trouble(ctx context.Context) error {
@@ -141,7 +104,7 @@ func (d *Database) DeleteExpired(ctx context.Context, limit int) ([]callback.Exp
 }
 
 // answerTime is how long the database takes for a read, so that something can happen meanwhile.
-const answerTime = 300 * time.Microsecond
+const answerTime = 20 * time.Millisecond
 
 // reading fails as a read does now, if it does.
 func (d *Database) reading(ctx context.Context) error {

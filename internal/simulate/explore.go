@@ -104,7 +104,7 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 type explorer struct {
 	t            *testing.T
 	start, seeds uint64
-	few          bool      // nothing but seeds
+	few          bool      // neither scenarios nor disks that lie
 	until        time.Time // zero: no limit
 
 	mu                              sync.Mutex
@@ -191,7 +191,7 @@ type worker struct {
 	command *exec.Cmd
 	in      io.WriteCloser
 	out     *bufio.Reader
-	stderr  *tail
+	stderr  *opening
 }
 
 // do plays a run. A process that dies of it is a violation, and the next run gets a new one.
@@ -211,7 +211,7 @@ func (w *worker) do(j job) Result {
 		return r
 	}
 	if w.command == nil {
-		w.stderr = new(tail)
+		w.stderr = new(opening)
 		if err := w.start(); err != nil {
 			return dead(err)
 		}
@@ -264,26 +264,26 @@ func (w *worker) close() {
 	w.command = nil
 }
 
-// tail keeps the beginning of what a process says when it dies: what follows are its goroutines.
-type tail struct {
+// opening keeps the beginning of what a process says when it dies: what follows are its goroutines.
+type opening struct {
 	mu   sync.Mutex
 	text []byte
 }
 
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, p[:min(len(p), max(0, 8192-len(t.text)))]...)
+func (o *opening) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text = append(o.text, p[:min(len(p), max(0, 8192-len(o.text)))]...)
 	return len(p), nil
 }
 
-func (t *tail) String() string {
-	if t == nil {
+func (o *opening) String() string {
+	if o == nil {
 		return ""
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.text)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.text)
 }
 
 const (

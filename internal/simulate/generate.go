@@ -154,6 +154,7 @@ func Generate(seed uint64) Plan {
 	g.workload()
 	g.trouble()
 	g.people()
+	g.failingWrites()
 	if seed%10 == 5 {
 		g.rudeness()
 	}
@@ -269,6 +270,18 @@ func (g *generator) trouble() {
 		})
 	}
 	slices.SortFunc(p.Endings, func(a, b Ending) int { return cmp.Compare(a.At, b.At) })
+}
+
+// failingWrites has the inbox's groups fail for a while, in some runs, whatever is known of other errors: that
+// is survived. It draws from a stream of its own.
+func (g *generator) failingWrites() {
+	own := generator{Rand: g.plan.stream("failing writes"), at: g.at}
+	if !own.chance(0.25) {
+		return
+	}
+	f := Fault{Kind: DiskError, Operation: "write", File: inboxFile + "-wal", At: own.moment(0, g.plan.Quiet-time.Second)}
+	f.For = own.between(50*time.Millisecond, min(3*time.Second, g.plan.Quiet-f.At))
+	g.plan.Faults = append(g.plan.Faults, f)
 }
 
 // rudeness is one sender who posts far more than its share, of ids that the source throttles. Nothing is

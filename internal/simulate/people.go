@@ -167,6 +167,20 @@ func (w *World) get(client *http.Client, path string, into any) (status int) {
 	return status
 }
 
+// metric is a value of the operator listener's /metrics; -1 when it is not there.
+func (w *World) metric(name string) (value float64) {
+	r, _ := http.NewRequest(http.MethodGet, "http://"+operatorAddress+"/metrics", nil) // it is valid
+	_, _, body, err := do(w.client(), r)
+	if err != nil {
+		return -1
+	}
+	_, rest, found := strings.Cut(string(body), "\n"+name+" ")
+	if _, err := fmt.Sscan(rest, &value); !found || err != nil {
+		return -1
+	}
+	return value
+}
+
 // follow watches some callbacks to their end, and reads what was stored for them.
 func (w *World) follow(client *http.Client, a *ack) {
 	post := w.plan.Posts[a.post]

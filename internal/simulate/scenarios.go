@@ -2,8 +2,6 @@ package simulate
 
 import (
 	"fmt"
-	"net/http"
-	"strings"
 	"time"
 )
 
@@ -115,17 +113,6 @@ func databaseAway() Scenario {
 			w.history.violate(6, "%d answers of 50 kB are held for a database that is away", n)
 		}
 	}}
-}
-
-func (w *World) fetchesUntil(at time.Duration) (n int) {
-	w.source.mu.Lock()
-	defer w.source.mu.Unlock()
-	for _, f := range w.source.fetches {
-		if f.Began <= at {
-			n++
-		}
-	}
-	return n
 }
 
 // largeCallbacks: each of fifty callbacks of 1,000 ids has one id in flight and all others in memory.
@@ -275,20 +262,6 @@ func oldestOfDeferred() Scenario {
 			w.history.violate(9, "callback_inbox_oldest_seconds is %.0f, and callbacks have waited for 118 s", age)
 		}
 	}}
-}
-
-// metric is a value of the operator listener's /metrics; -1 when it is not there.
-func (w *World) metric(name string) (value float64) {
-	r, _ := http.NewRequest(http.MethodGet, "http://"+operatorAddress+"/metrics", nil) // it is valid
-	_, _, body, err := do(w.client(), r)
-	if err != nil {
-		return -1
-	}
-	_, rest, found := strings.Cut(string(body), "\n"+name+" ")
-	if _, err := fmt.Sscan(rest, &value); !found || err != nil {
-		return -1
-	}
-	return value
 }
 
 // waitingReads: a slow disk under the database keeps its read connections busy, and others wait for them.

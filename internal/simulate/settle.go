@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -53,7 +54,7 @@ func (w *World) allPosted() bool {
 
 // unfinished reports whether something may be waiting at the end of the run.
 func (w *World) unfinished() bool {
-	return len(w.history.violations) > 0 || w.redriven() || slices.ContainsFunc(w.plan.Posts, func(p Post) bool { return p.Whenever })
+	return w.history.broken() || w.redriven() || slices.ContainsFunc(w.plan.Posts, func(p Post) bool { return p.Whenever })
 }
 
 // receipts lists all that are done; ok is false when the service did not answer.
@@ -119,6 +120,42 @@ func (w *World) bounded() {
 			w.history.violate(6, "%.0f pairs are in a window of %.0f", pairs, limit)
 		}
 	}
+}
+
+// settling is how long after trouble the expirer may be late, and overdueLimit how late it may be otherwise.
+const (
+	settling     = 3 * time.Second
+	overdueLimit = 500 * time.Millisecond
+)
+
+// watchExpiry asks now and then whether a row outlives its time (promise 5), but for when the database, its
+// disk or the clock is in trouble. It goes on for a while after that, for the expirer must come back in time.
+func (w *World) watchExpiry() {
+	for w.now() < min(w.plan.Quiet, 5*time.Minute)+5*settling {
+		time.Sleep(time.Second)
+		d := w.database.Load()
+		if d == nil || d.life.mount.dead.Load() || w.now() < d.since+settling || w.databaseTrouble() {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		in, ok, err := d.Store.NextExpiry(ctx)
+		cancel()
+		if err == nil && ok && in < -overdueLimit && !d.life.mount.dead.Load() && !d.life.stopping.Load() {
+			w.history.violate(5, "a row is there %v after its time", -in)
+		}
+	}
+}
+
+// databaseTrouble reports whether something is wrong with the database or its disk, or was just now.
+func (w *World) databaseTrouble() bool {
+	for _, f := range w.plan.Faults {
+		kind := string(f.Kind)
+		if (strings.HasPrefix(kind, "database-") || strings.HasPrefix(kind, "disk-") || f.Kind == ClockJumps || f.Kind == ReadSlow) &&
+			w.now() >= f.At && w.now() < f.At+f.For+settling {
+			return true
+		}
+	}
+	return false
 }
 
 // waiting is how many callbacks are in the inbox.

@@ -3,8 +3,8 @@
 // is testing/synctest's, and a run of minutes, hours or days takes a fraction of a second.
 //
 // Three files matter to who reads a failure: generate.go is what a seed becomes, world.go (with disk.go,
-// network.go, source.go and database.go) is what is simulated, check.go is what the promises are held
-// against. scenarios.go has the least runs that show what is known to be wrong, see package known.
+// network.go, source.go and database.go) is what is simulated, check.go (with settle.go, for what takes time to
+// show) is what the promises are held against. scenarios.go has the least runs that show what is known to be wrong, see package known.
 //
 // Each run has two phases. While faults rage, safety is checked: answers, order, expiry, what is fetched.
 // From Plan.Quiet on nothing is wrong any more, and within Plan.Bound everything acknowledged is done.

@@ -195,6 +195,18 @@ func (s *source) arrive(id int64) (place, times int) {
 	return len(s.fetches) - 1, s.times[id]
 }
 
+// fetchesUntil is how many fetches had begun by a moment.
+func (w *World) fetchesUntil(at time.Duration) (n int) {
+	w.source.mu.Lock()
+	defer w.source.mu.Unlock()
+	for _, f := range w.source.fetches {
+		if f.Began <= at {
+			n++
+		}
+	}
+	return n
+}
+
 // firstAnswer is when the first fetch of an object that began after a moment was answered with it.
 func (s *source) firstAnswer(id int64, after time.Duration) time.Duration {
 	s.mu.Lock()

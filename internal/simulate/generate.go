@@ -279,9 +279,11 @@ func (g *generator) failingWrites() {
 	if !own.chance(0.25) {
 		return
 	}
-	f := Fault{Kind: DiskError, Operation: "write", File: inboxFile + "-wal", At: own.moment(0, g.plan.Quiet-time.Second)}
-	f.For = own.between(50*time.Millisecond, min(3*time.Second, g.plan.Quiet-f.At))
-	g.plan.Faults = append(g.plan.Faults, f)
+	for range 5 { // the first group that fails ends each, and it is more often one of appends than of removals
+		f := Fault{Kind: DiskError, Operation: "write", File: inboxFile + "-wal", Once: true, At: own.moment(0, g.plan.Quiet-time.Second)}
+		f.For = own.between(time.Second, g.plan.Quiet-f.At)
+		g.plan.Faults = append(g.plan.Faults, f)
+	}
 }
 
 // rudeness is one sender who posts far more than its share, of ids that the source throttles. Nothing is

@@ -36,14 +36,20 @@ func main() {
 	}
 }
 
+// echo is how long after the first signal another one is the same one: timeout(1) and terminals send a
+// signal to the process and to its group.
+const echo = time.Second
+
 // watchSignals stops the program in order at the first SIGINT or SIGTERM and ends the process at once at
-// the second, which loses nothing that was acknowledged. It ends with the process.
+// a later one, which loses nothing that was acknowledged. It ends with the process.
 func watchSignals(stop func()) {
-	signals := make(chan os.Signal, 2) // both may come before this goroutine runs
+	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	<-signals
 	stop()
-	<-signals
+	for first := time.Now(); time.Since(first) < echo; {
+		<-signals
+	}
 	fmt.Fprintln(os.Stderr, "callback-service: a second signal ended it at once")
 	os.Exit(1)
 }

@@ -199,8 +199,8 @@ func TestBadPathsAndMethods(t *testing.T) {
 		require.Equal(t, []int{status}, s.exchange(request("GET", target, "")), "%.60q", target)
 	}
 	for line, status := range map[string]int{
-		"OPTIONS /callback": 405, "TRACE /callback": 405, "CONNECT x:80": 405, "CONNECT /callback": 405, "PUT /callback": 405, "post /callback": 405,
-		"BREW /callback": 405, "GET /callback": 405, "OPTIONS *": 404, "POST *": 404, "P\x00ST /callback": 400, "PRI *": 405,
+		"OPTIONS /callback": 405, "TRACE /callback": 405, "CONNECT x:80": 404, "CONNECT /callback": 405, "PUT /callback": 405, "post /callback": 405,
+		"BREW /callback": 405, "GET /callback": 405, "OPTIONS *": 404, "POST *": 404, "P\x00ST /callback": 400, "PRI *": 404,
 	} {
 		require.Equal(t, []int{status}, s.exchange(line+" HTTP/1.1\r\nHost: x\r\n\r\n"), line)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"callback-service/internal/auth"
 	"callback-service/internal/dispatch"
@@ -112,8 +113,10 @@ func openSource(cfg *config, files *reload.Files, log *slog.Logger, world edges)
 func operatorToken(cfg *config, files *reload.Files, log *slog.Logger) (func() string, error) {
 	var token atomic.Pointer[string]
 	err := watchSecret(files, log, "--web-debug-token", cfg.Web.DebugToken, func(text string) error {
-		if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return errors.New("--web-debug-token: want visible ASCII characters without spaces; no request could bear another token")
+		unbearable := func(r rune) bool { return unicode.IsControl(r) || r == '\ufeff' } // a byte order mark
+		if strings.TrimSpace(text) != text || strings.ContainsFunc(text, unbearable) {
+			return errors.New("--web-debug-token: no request could bear it: it has a control character, " +
+				"or a space at an end")
 		}
 		token.Store(&text)
 		return nil

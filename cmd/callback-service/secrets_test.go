@@ -102,8 +102,8 @@ func TestBadSecretFiles(t *testing.T) {
 // TestTokenThatNoRequestCanBear: such a token would lock everybody out. Zeros are what a power cut may
 // leave of a file, and an editor may add a byte order mark or a space.
 func TestTokenThatNoRequestCanBear(t *testing.T) {
-	const complaint = "--web-debug-token: want visible ASCII characters without spaces"
-	for _, token := range []string{"\x00\x00\x00\x00", "hunter\x7f", "\ufeffhunter", "hunter ", " hunter", "hunter 1", "hünter"} {
+	const complaint = "--web-debug-token: no request could bear it"
+	for _, token := range []string{"\x00\x00\x00\x00", "hunter\x7f", "\ufeffhunter", "hunter ", " hunter"} {
 		cfg := new(config)
 		cfg.Web.DebugToken = token
 		log := slog.New(slog.DiscardHandler)

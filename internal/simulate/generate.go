@@ -41,7 +41,6 @@ type Plan struct {
 
 	SyncLies  bool  // a disk that ignores syncs: the run must fail
 	NamesFade bool  // the name of a file is lost with the power unless its folder was synced
-	Capacity  int64 // of the disk; 0: as good as endless
 
 	// Hung is how long simulated time may stand still, in real time, before that counts as spinning.
 	Hung    time.Duration

@@ -63,9 +63,6 @@ func newWorld(p Plan, program Program, scratch string) (*World, error) {
 	w.faults = &faults{began: time.Now(), plan: p.Faults, events: w.events, spent: map[int]bool{}, random: p.stream("sync")}
 	w.disk = newDisk(p.stream("disk"), w.faults)
 	w.disk.syncLies, w.disk.namesLast = p.SyncLies, !p.NamesFade
-	if p.Capacity > 0 {
-		w.disk.capacity = p.Capacity
-	}
 	w.history = newHistory(w)
 	var err error
 	w.source, err = newSource(w)

@@ -39,8 +39,8 @@ type Plan struct {
 	// ThrottledFor is the Retry-After of Throttled objects, until all is quiet.
 	ThrottledFor time.Duration
 
-	SyncLies  bool  // a disk that ignores syncs: the run must fail
-	NamesFade bool  // the name of a file is lost with the power unless its folder was synced
+	SyncLies  bool // a disk that ignores syncs: the run must fail
+	NamesFade bool // the name of a file is lost with the power unless its folder was synced
 
 	// Hung is how long simulated time may stand still, in real time, before that counts as spinning.
 	Hung    time.Duration

@@ -24,6 +24,8 @@ type Callback struct {
 	Objects []int64
 	// Attempts counts the fetches that each of Objects has used up, in the same order. It is nil until the callback was deferred.
 	Attempts []uint8
+	// Later are those ids, not in Objects, that may not be fetched yet: the inbox has them with their due times.
+	Later []Waiting
 	// Done counts the ids that were settled before the callback was deferred: they are no longer in Objects.
 	Done Counts
 	// Received is when the request was accepted, to the microsecond.
@@ -33,7 +35,26 @@ type Callback struct {
 }
 
 // Total is the number of distinct ids that the sender posted.
-func (c *Callback) Total() int { return len(c.Objects) + c.Done.Sum() }
+func (c *Callback) Total() int { return len(c.Objects) + len(c.Later) + c.Done.Sum() }
+
+// Waiting is an id of a callback that may not be fetched before its time.
+type Waiting struct {
+	Object   int64
+	Due      time.Time
+	Attempts uint8 // fetches that it has used up
+}
+
+// Deferral says what waits of a callback whose ids were tried. The inbox keeps it in a row of its own, so that the callback is never
+// rewritten. A later deferral of the same callback replaces an earlier one.
+type Deferral struct {
+	Seq     int64     // of the callback
+	Sender  string    // of the callback
+	Waiting []Waiting // every id of it that waits in the inbox, at least one
+	// Parked says that all else of the callback has its outcome, which Done counts: it comes out again when the first of Waiting is due.
+	// Otherwise the rest is still being worked on, and after a restart all of it but Waiting is done again.
+	Parked bool
+	Done   Counts
+}
 
 // Key is a sender's own name for a request, under which a repeat of it is known.
 type Key struct {

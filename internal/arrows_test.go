@@ -21,6 +21,7 @@ const module = "callback-service/"
 var arrows = map[string][]string{
 	"internal/callback":   {},
 	"internal/telemetry":  {},
+	"internal/disk":       {},
 	"internal/events":     {"internal/callback"},
 	"internal/flags":      {},
 	"internal/maintain":   {},
@@ -29,13 +30,14 @@ var arrows = map[string][]string{
 	"internal/auth":       {"internal/callback"},
 	"internal/middleware": {"internal/callback", "internal/web", "internal/auth"},
 	"internal/handlers":   {"internal/callback", "internal/events", "internal/maintain", "internal/web", "internal/auth"},
-	"internal/inbox":      {"internal/callback"},
+	"internal/inbox":      {"internal/callback", "internal/disk", "internal/sqlitefile"},
 	"internal/dispatch":   {"internal/callback", "internal/events"},
 	"internal/source":     {"internal/callback"},
-	"internal/store":      {"internal/callback"},
+	"internal/sqlitefile": {},
+	"internal/store":      {"internal/callback", "internal/disk", "internal/sqlitefile"},
 	"internal/expire":     {"internal/callback"},
 	"internal/traffic":    {},
-	"internal/simulate":   {"internal/callback", "internal/inbox", "internal/store"}, // for tests only
+	"internal/simulate":   {"internal/callback", "internal/disk", "internal/store"}, // for tests only
 }
 
 // confined says who alone may import what is hard to be rid of.

@@ -20,7 +20,7 @@ RACE := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 unexport SERVICE_FLAGS CLIENT_FLAGS LDFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help run callback-start client-start load test test-integration simulate fuzz bench lint build vendor compose-up compose-down clean
+.PHONY: help run callback-start client-start load test test-integration simulate flips fuzz bench lint build vendor compose-up compose-down clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-integration: build ## the real binaries: crashes, outages, drain; with Prom
 
 simulate: ## the whole service in simulated trouble: SEEDS=1000 from START=1, or for a TIME=10m; SEED= replays one
 	@SEEDS="$${SEEDS:-1000}" $(GO) test -run '^TestSimulate$$' -count 1 -timeout 0 -v ./cmd/callback-service
+
+flips: ## an inbox with FLIPS=10000 flipped bits and torn pages, one at a time; FLIP= is the first
+	@FLIPS="$${FLIPS:-10000}" $(GO) test -run '^TestFlippedBitsAndTornPages$$' -count 1 -timeout 0 -v ./internal/inbox
 
 fuzz: ## every fuzz target for a while (FUZZTIME=30s)
 	@.ci/fuzz "$${FUZZTIME:-30s}"

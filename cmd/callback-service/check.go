@@ -199,6 +199,9 @@ func (c *checkup) inbox() (string, error) {
 		return fmt.Sprintf("%s will be made; its disk has %d MiB free", path, free>>20), nil
 	}
 	s, err := inbox.Inspect(path)
+	if errors.Is(err, inbox.ErrOlder) {
+		return fmt.Sprintf("%s is of an earlier release: the start upgrades it, and earlier releases refuse it then; its disk has %d MiB free", path, free>>20), nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("--inbox-url: %w", err)
 	}
@@ -223,7 +226,7 @@ func (c *checkup) database(ctx context.Context) (string, error) {
 			return path + " will be made", nil
 		}
 	}
-	db, err := openStore(&c.cfg, c.files, c.log, reality())
+	db, err := openStore(&c.cfg, c.files, c.log, telemetry.NewMetrics(nil, nil), reality())
 	if err != nil {
 		return "", err
 	}

@@ -24,7 +24,7 @@ func commands() []subcommand {
 	return []subcommand{
 		{"check", "check [flags of the service]", "whether the service could start and work with these flags: exit status 0 or 1", check},
 		{"dead-letters", "dead-letters list|redrive|drop [flags]", "what could not be fetched: list it, fetch it again, or forget it", deadLetters},
-		{"inbox", "inbox stat [--json] FILE", "what waits in the inbox of a stopped service, or in a copy of one", inboxStat},
+		{"inbox", "inbox stat|salvage [flags] FILE", "what waits in the inbox of a stopped service; what can be read of a damaged one, brought back", inboxCommand},
 		{"health", "health [flags]", "whether the service is ready: exit status 0 or 1", health},
 		{"hash-key", "hash-key", "how a bearer key, read from standard input, stands in --auth-file", hashKey},
 	}

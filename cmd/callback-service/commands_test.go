@@ -1,8 +1,12 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -93,6 +97,94 @@ func TestInboxStat(t *testing.T) {
 		require.Contains(t, out, bad)
 		require.Equal(t, 1, strings.Count(out, "\n"), out)
 	}
+}
+
+// TestInboxSalvage brings what waits in a damaged inbox into another one, once, and writes nothing to the source or beside it.
+func TestInboxSalvage(t *testing.T) {
+	source := newSource(t)
+	dir := t.TempDir()
+	file, objects := filepath.Join(dir, "inbox.db"), "--database-url=sqlite:"+filepath.Join(dir, "objects.db")
+	s := start(t, dir, "--source-url="+source.URL, "--web-shutdown-timeout=1s")
+	s.mustPost(100)
+	s.eventually("the first is stored", func() bool { return get(s.public+"/v1/objects/100", nil) == http.StatusOK })
+	source.hang.Store(true)
+	for id := range int64(10) {
+		s.mustPost(id)
+	}
+	out, err := cli(t, "", nil, "inbox", "salvage", file, "--into", filepath.Join(t.TempDir(), "new.db"), objects)
+	require.Error(t, err)
+	require.Equal(t, "callback-service: salvage "+file+": a service is running on it; stop that first\n", out)
+	s.kill()
+
+	target := filepath.Join(t.TempDir(), "data", "target.db")
+	before := hashes(t, dir)
+	for n, want := range []inbox.Salvaged{{Callbacks: 10, IDs: 10}, {Again: true}} {
+		out, err = cli(t, "", nil, "inbox", "salvage", "--json", file, "--into", target, objects)
+		require.NoError(t, err, out)
+		var got inbox.Salvaged
+		require.NoError(t, json.Unmarshal([]byte(out), &got))
+		got.Settled, got.Keys = 0, 0 // a kill may come before the removal
+		require.Equal(t, want, got, n)
+		out, err = cli(t, "", nil, "inbox", "stat", target)
+		require.NoError(t, err, out)
+		require.Regexp(t, `callbacks +10\n`, out)
+	}
+	out, err = cli(t, "", nil, "inbox", "salvage", file, "--into", target, "--database-url=none")
+	require.NoError(t, err, out)
+	require.Equal(t, "this file was salvaged into this inbox before; nothing was done\n", out)
+	out, err = cli(t, "", nil, "inbox", "salvage", file, "--into", filepath.Join(dir, "third.db"), "--database-url=none")
+	require.NoError(t, err, out)
+	require.Regexp(t, `brought back +1[01]\n`, out)
+	require.Contains(t, out, "receipts were not looked at")
+	for name, sum := range before {
+		require.Equal(t, sum, hashes(t, dir)[name], name)
+	}
+
+	empty, text, aside := filepath.Join(dir, "empty"), filepath.Join(dir, "text"), target+".damaged-20261121T000000.000Z"
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	require.NoError(t, os.WriteFile(text, []byte(strings.Repeat("no inbox\n", 1000)), 0o600))
+	require.NoError(t, os.WriteFile(aside, nil, 0o600))
+	old := filepath.Join("..", "..", "internal", "inbox", "testdata", "version2.db")
+	before = hashes(t, dir)
+	maps.Copy(before, hashes(t, filepath.Dir(old)))
+	for _, bad := range []struct{ file, into, want string }{
+		{filepath.Join(dir, "none"), target, "no such file"},
+		{dir, target, "it is no file"},
+		{empty, target, "nothing of an inbox is in it"},
+		{text, target, "nothing of an inbox is in it"},
+		{filepath.Join(dir, "objects.db"), target, "nothing of an inbox is in it"},
+		{old, target, "an inbox of an older version: start the service with it"},
+		{target, target, "it is the file that is to take the callbacks"},
+		{aside, target, "the service brings it back by itself"},
+		{file, text, "it is no inbox"},
+		{file, "", "--into"},
+	} {
+		out, err := cli(t, "", nil, "inbox", "salvage", bad.file, "--into="+bad.into, "--database-url=none")
+		require.Error(t, err, bad.file)
+		require.Contains(t, out, bad.want)
+		require.Equal(t, 1, strings.Count(out, "\n"), out)
+	}
+	out, err = cli(t, "", nil, "inbox", "salvage", file, "--into", target, "--database-url=sqlite:"+text+"x")
+	require.Error(t, err)
+	require.Contains(t, out, "no such file")
+	after := hashes(t, dir)
+	maps.Copy(after, hashes(t, filepath.Dir(old)))
+	delete(after, "text.lock") // of a target that is refused
+	require.Equal(t, before, after)
+}
+
+// hashes are the names of a folder's files, with what is in them.
+func hashes(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	sums := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		if data, err := os.ReadFile(filepath.Join(dir, e.Name())); err == nil && !strings.HasPrefix(e.Name(), "third") && !strings.HasPrefix(e.Name(), "objects") {
+			sums[e.Name()] = fmt.Sprintf("%x", sha256.Sum256(data))
+		}
+	}
+	return sums
 }
 
 // TestCommandsThatAskTheService: an address needs no scheme, and a service that is down is asked

@@ -36,6 +36,38 @@ func TestHopelessDatabase(t *testing.T) {
 	}
 }
 
+// TestDamagedDatabase: the file of the embedded database was damaged while the service was down. It starts, says so, and the receipts come
+// back.
+func TestDamagedDatabase(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "objects.db")
+	source := newSource(t)
+	s := start(t, dir, "--source-url="+source.URL)
+	first := s.mustPost(1)
+	s.done(first)
+	require.NoError(t, s.stop())
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(make([]byte, 4096), 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+
+	s = start(t, dir, "--source-url="+source.URL)
+	second := s.mustPost(2)
+	require.Equal(t, callback.Counts{Stored: 1}, s.done(first).Counts)
+	require.Equal(t, callback.Counts{Stored: 1}, s.done(second).Counts)
+	s.eventually("the damage is counted", func() bool { return s.metric("callback_database_damaged_total") == 1 })
+	s.eventually("a receipt came back", func() bool { return s.metric("callback_database_salvaged_total") == 1 })
+	s.eventually("the file has been dealt with", func() bool {
+		done, err := filepath.Glob(file + ".salvaged-*")
+		require.NoError(t, err)
+		return len(done) == 1
+	})
+	require.NoError(t, s.stop())
+	require.Contains(t, s.log.String(), "the database's file is damaged")
+	require.NotContains(t, s.log.String(), "panic")
+}
+
 // TestDatabaseWhoseNameIsGone: the name of a stopped container is gone with it. A service that has
 // worked starts all the same.
 func TestDatabaseWhoseNameIsGone(t *testing.T) {

@@ -6,10 +6,10 @@ import (
 	"net"
 	"time"
 
+	"callback-service/internal/disk"
 	"callback-service/internal/dispatch"
 	"callback-service/internal/expire"
 	"callback-service/internal/handlers"
-	"callback-service/internal/inbox"
 	"callback-service/internal/store"
 )
 
@@ -18,7 +18,7 @@ type edges struct {
 	listen func(network, address string) (net.Listener, error)
 	// dial connects to the object source; nil: a net.Dialer does.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
-	disk inbox.Disk // of the inbox and of the embedded database
+	disk disk.Disk // of the inbox and of the embedded database
 	// storage stands between the database and the stages.
 	storage func(*store.Store) storage
 	now     func() time.Time // the wall clock

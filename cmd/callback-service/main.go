@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"callback-service/internal/inbox"
 	"callback-service/internal/middleware"
 	"callback-service/internal/reload"
+	"callback-service/internal/store"
 	"callback-service/internal/telemetry"
 	"callback-service/internal/web"
 )
@@ -91,17 +93,19 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 	}
 	defer stopTracing()
 
-	in, err := openInbox(&cfg, log, metrics, world)
+	var settled atomic.Pointer[store.Store] // set once it is open
+	in, err := openInbox(&cfg, log, metrics, world, &settled)
 	if err != nil {
 		return err
 	}
 	defer closing(log, "inbox", in.Close)
 
-	db, err := openStore(&cfg, files, log, world)
+	db, err := openStore(&cfg, files, log, metrics, world)
 	if err != nil {
 		return err
 	}
 	defer closing(log, "database", db.Close)
+	settled.Store(db)
 	objects, err := openSource(&cfg, files, log, world)
 	if err != nil {
 		return err
@@ -112,13 +116,13 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 	options := cfg.dispatch()
 	options.Logger, options.Metrics, options.Events, options.Now, options.Jitter = log, metrics, hub, world.now, world.jitter
 	stored := world.storage(db)
-	dispatcher := dispatch.New(in, in.Fresh(), in.Deferred(), objects, stored, options)
+	dispatcher := dispatch.New(in, in.Feed(), objects, stored, options)
 	expirer := expire.New(stored, expire.Options{
 		ObjectTTL: cfg.Object.TTL, Logger: log, OnExpired: expired(metrics, hub), OnError: func(error) { metrics.ExpireErrors.Inc() },
 	})
 	api := &handlers.API{
 		Inbox: in, Store: stored, Progress: dispatcher, Events: hub, Tasks: newTasks(in, db, log, metrics), Metrics: metrics, Log: log,
-		Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs, Now: world.now,
+		Salvaging: in.Salvaging, Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs, Now: world.now,
 	}
 	limit := middleware.NewRateLimit(middleware.SenderOrIP)
 	limit.Set(cfg.Web.Rate, cfg.Web.Burst)
@@ -184,14 +188,25 @@ func tuneMemory() {
 	}
 }
 
-func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics, world edges) (*inbox.Inbox, error) {
+func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics, world edges, db *atomic.Pointer[store.Store]) (*inbox.Inbox, error) {
 	path, err := cfg.inboxPath()
 	if err != nil {
 		return nil, err
 	}
 	in, err := inbox.Open(path, inbox.Options{
-		MaxBytes: cfg.Inbox.MaxBytes, KeyAge: cfg.Inbox.Dedupe, MaxKeys: cfg.Inbox.DedupeMax, Logger: log, OnSetAside: m.SetAside.Inc,
+		MaxBytes: cfg.Inbox.MaxBytes, KeyAge: cfg.Inbox.Dedupe, MaxKeys: cfg.Inbox.DedupeMax, Logger: log, OnSetAside: func(n int) { m.SetAside.Add(float64(n)) },
 		Disk: world.disk, Now: world.now,
+		OnReplaced: m.InboxDamaged.Inc,
+		OnSalvaged: func(s inbox.Salvaged) {
+			m.InboxSalvaged.Add(float64(s.Callbacks))
+			m.InboxLost.Add(float64(s.Lost))
+		},
+		Settled: func(ctx context.Context, ids []string) (map[string]bool, error) {
+			if db := db.Load(); db != nil {
+				return doneOf(ctx, db, ids)
+			}
+			return nil, callback.ErrDatabaseDown
+		},
 		OnKeysDropped: func(n int) { m.KeysDropped.Add(float64(n)) },
 		OnCommit: func(appends, _ int, took time.Duration) {
 			m.InboxCommit.Observe(took.Seconds())

@@ -51,10 +51,11 @@ func secretOf(contents []byte) (string, error) {
 	return text, nil
 }
 
-func openStore(cfg *config, files *reload.Files, log *slog.Logger, world edges) (db *store.Store, err error) {
+func openStore(cfg *config, files *reload.Files, log *slog.Logger, m *telemetry.Metrics, world edges) (db *store.Store, err error) {
 	options := store.Options{
 		ObjectTTL: cfg.Object.TTL, ReceiptTTL: cfg.Receipt.TTL, Logger: log,
-		Now: world.now, VFS: world.disk.VFS, Create: world.disk.Create,
+		Now: world.now, Disk: world.disk,
+		OnDamaged: m.DatabaseDamaged.Inc, OnSalvaged: func(rows int) { m.DatabaseSalvaged.Add(float64(rows)) },
 	}
 	err = watchSecret(files, log, "--database-url", cfg.Database.URL, func(url string) (err error) {
 		if db != nil {

@@ -31,6 +31,10 @@ func newTasks(in *inbox.Inbox, db *store.Store, log *slog.Logger, m *telemetry.M
 			n, err := in.ForgetKeys(ctx)
 			return fmt.Sprintf("forgot %d keys", n), err
 		}},
+		{Name: "damaged-receipts", About: "writes receipts of callbacks whose records in the inbox were damaged", Every: taskPeriod / 6, Run: func(ctx context.Context) (string, error) {
+			n, err := writeDamaged(ctx, in, db)
+			return fmt.Sprintf("wrote %d receipts", n), err
+		}},
 	}
 	if db.Embedded() {
 		tasks = append(tasks, maintain.Task{
@@ -50,6 +54,37 @@ func newTasks(in *inbox.Inbox, db *store.Store, log *slog.Logger, m *telemetry.M
 			log.Warn("a task failed, and will run again", "task", task, "error", err)
 		}
 	}, tasks...)
+}
+
+// writeDamaged writes a receipt for each callback whose record was set aside, where its id and sender are intact.
+func writeDamaged(ctx context.Context, in *inbox.Inbox, db *store.Store) (written int, err error) {
+	for {
+		receipts, err := in.Damaged(ctx, receiptChunk)
+		if err != nil || len(receipts) == 0 {
+			return written, err
+		}
+		ids := make([]string, len(receipts))
+		for i := range receipts {
+			ids[i] = receipts[i].CallbackID
+		}
+		if err := db.SaveDamaged(ctx, receipts); err != nil {
+			return written, err
+		}
+		if err := in.Told(ctx, ids...); err != nil {
+			return written, err
+		}
+		written += len(receipts)
+	}
+}
+
+// doneOf returns those of some callbacks whose outcome is known. One whose record was damaged may still be found intact in another place.
+func doneOf(ctx context.Context, db *store.Store, ids []string) (map[string]bool, error) {
+	found, err := db.Done(ctx, ids)
+	done := make(map[string]bool, len(found))
+	for id, status := range found {
+		done[id] = status == callback.StatusDone
+	}
+	return done, err
 }
 
 func deleteReceipts(ctx context.Context, db *store.Store) (deleted int, err error) {

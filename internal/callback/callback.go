@@ -113,12 +113,16 @@ func (c Counts) Plus(o Counts) Counts {
 // Status is where a callback stands.
 type Status string
 
-// The statuses of a receipt, in the order a callback goes through them.
+// The statuses of a receipt: the first three in the order a callback goes through them.
 const (
 	StatusAccepted   Status = "accepted"   // durable, waiting in the inbox
 	StatusProcessing Status = "processing" // some of its ids are with the dispatcher
 	StatusDone       Status = "done"       // every id has its outcome committed in the store
+	StatusDamaged    Status = "damaged"    // its record was damaged on disk: what became of its ids is not known
 )
+
+// Final reports whether no more becomes of such a callback: its receipt is in the store.
+func (s Status) Final() bool { return s == StatusDone || s == StatusDamaged }
 
 // Receipt says what became of one callback. Once it is done, Objects is the sum of its Counts.
 type Receipt struct {
@@ -129,7 +133,7 @@ type Receipt struct {
 	Objects    int    `json:"objects"`
 	Counts
 	ReceivedAt time.Time  `json:"received_at"`
-	DoneAt     *time.Time `json:"done_at,omitempty"` // nil until done
+	DoneAt     *time.Time `json:"done_at,omitempty"` // nil until done; of a damaged one: when that was found
 }
 
 // DeadLetter is an id that could not be fetched or stored after all attempts, kept until somebody redrives or drops it.
@@ -164,7 +168,7 @@ type DeadLetterQuery struct {
 // ReceiptQuery asks for receipts, the newest first. Their order is that of their ids, which begin with the time of their callback.
 type ReceiptQuery struct {
 	Tag, Sender string // empty: any
-	Status      Status // empty: any
+	Status      Status // empty: any. Those that are done or damaged are in the store, the others in the inbox
 	From, Until string // ids from the first to before the second, see FirstID; empty: no bound
 	Limit       int
 }

@@ -25,7 +25,7 @@ func BenchmarkDispatch(b *testing.B) {
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		sink := &counting{want: callbacks, done: cancel}
-		d := New(in, &memoryFeed{memory: in}, &memoryFeed{memory: in, deferred: true}, instant{}, sink, o)
+		d := New(in, in, instant{}, sink, o)
 		b.StartTimer()
 		if err := d.Run(ctx); err != nil {
 			b.Fatal(err)

@@ -1,10 +1,10 @@
 // Package dispatch takes callbacks from the inbox, fans their ids out to the pool of fetchers, and writes what became of them.
 //
 // One goroutine, the loop of Run, owns all state: the window of tasks, the queue, the backing-off heap and the breaker. It never waits for
-// anything but its next event. Around it stand goroutines that wait on its behalf: two feeders (one for each lane of the inbox), the
-// workers, and one writer. They talk to it over channels that are large enough for whatever may be under way, so that no send blocks.
+// anything but its next event. Around it stand goroutines that wait on its behalf: a feeder, which reads the inbox, the workers, and
+// one writer. They talk to it over channels that are large enough for whatever may be under way, so that no send blocks.
 //
-//	inbox ─ feeders ─→ loop ─ jobs ─→ workers ─ results ─→ loop ─ outcomes ─→ writer ─ written ─→ loop ─→ inbox.Remove
+//	inbox ─ feeder ─→ loop ─ jobs ─→ workers ─ results ─→ loop ─ outcomes ─→ writer ─ written ─→ loop ─→ inbox.Remove, inbox.Defer
 package dispatch
 
 import (
@@ -22,14 +22,15 @@ import (
 	"callback-service/internal/telemetry"
 )
 
-// Inbox is where callbacks wait. Remove and Defer return at once and are repeated inside until they are durable.
+// Inbox is where callbacks wait. Remove and Defer return at once, are carried out in the order of the calls, and are repeated inside until
+// they are durable. Neither side changes a Deferral's Waiting after the call.
 type Inbox interface {
 	Remove(seqs ...int64)
-	Defer(c *callback.Callback)
+	Defer(d callback.Deferral)
 }
 
-// Feed is one of the two ways out of the inbox. Next waits for at least one callback and hands out whole callbacks, of about maxIDs ids, each
-// once for as long as we run, and the senders' in turn.
+// Feed is the way out of the inbox. Next waits for at least one callback and hands out whole callbacks, of about maxIDs ids, those of the
+// senders in turn. A callback that was handed out comes out again only after a Defer that parked it, when one of its ids is due.
 type Feed interface {
 	Next(ctx context.Context, maxIDs int) ([]callback.Callback, error)
 }
@@ -120,24 +121,29 @@ func (o Options) Validate() error {
 type Dispatcher struct {
 	Options
 	inbox  Inbox
+	feed   Feed
 	source Source
 	store  Store
 
-	jobs    chan *task      // to the workers; closed by the loop at its end
-	results chan result     // from the workers
-	batches chan []*outcome // to the writer; closed by the loop at its end
-	written chan written    // from the writer
-	panics  chan error      // from feeders and writer: their panic ends Run
+	asks    chan int                 // to the feeder, of how many ids; capacity 1: at most one question is open
+	fed     chan []callback.Callback // from the feeder; capacity 1: at most one answer is
+	jobs    chan *task               // to the workers; closed by the loop at its end
+	results chan result              // from the workers
+	batches chan []*outcome          // to the writer; closed by the loop at its end
+	written chan written             // from the writer
+	panics  chan error               // from feeder and writer: their panic ends Run
 
 	settings atomic.Pointer[Settings]
 	changed  chan struct{} // capacity 1: settings did
 
 	// What follows is the loop's.
 	window    *window
-	lanes     [2]*lane
+	asked     bool     // the feeder
+	ahead     []*entry // read from the inbox, and not wholly admitted
 	breaker   breaker
-	spawned   int // workers
-	busy      int // of them
+	unwritten []*entry // with waits that the inbox does not have yet; the first must be written first
+	spawned   int      // workers
+	busy      int      // of them
 	outcomes  []*outcome
 	oldest    time.Time // when the first of outcomes came
 	writing   bool
@@ -149,12 +155,13 @@ type Dispatcher struct {
 	active map[string]*entry // by callback id: who has ids with the loop. Entries' committed counts change under mu only
 }
 
-// New prepares a dispatcher; Run does the work. fresh are the callbacks that were never deferred, again those that were. o must be valid.
-func New(inbox Inbox, fresh, again Feed, source Source, store Store, o Options) *Dispatcher {
+// New prepares a dispatcher; Run does the work. feed is the inbox's; o must be valid.
+func New(inbox Inbox, feed Feed, source Source, store Store, o Options) *Dispatcher {
 	d := &Dispatcher{
-		Options: o, inbox: inbox, source: source, store: store,
+		Options: o, inbox: inbox, feed: feed, source: source, store: store,
+		asks: make(chan int, 1), fed: make(chan []callback.Callback, 1),
 		jobs: make(chan *task, MaxWorkers), results: make(chan result, MaxWorkers),
-		batches: make(chan []*outcome, 1), written: make(chan written, 1), panics: make(chan error, 3),
+		batches: make(chan []*outcome, 1), written: make(chan written, 1), panics: make(chan error, 2),
 		window: newWindow(o.Window), active: map[string]*entry{}, changed: make(chan struct{}, 1),
 	}
 	if d.Now == nil {
@@ -165,8 +172,6 @@ func New(inbox Inbox, fresh, again Feed, source Source, store Store, o Options) 
 	}
 	d.put(Settings{Workers: o.Workers, MaxAttempts: o.MaxAttempts, Keep: o.Keep})
 	d.Metrics.WindowSize.Set(float64(o.Window))
-	d.lanes[laneFresh] = newLane(fresh)
-	d.lanes[laneDeferred] = newLane(again)
 	return d
 }
 
@@ -187,11 +192,9 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		workers.Wait()
 		helpers.Wait()
 	}()
-	feeding, cancelFeeders := context.WithCancel(ctx)
-	defer cancelFeeders()
-	for _, l := range d.lanes { // both end with feeding
-		helpers.Go(d.guard("a feeder", func() { d.feed(feeding, l) }))
-	}
+	feeding, cancelFeeder := context.WithCancel(ctx)
+	defer cancelFeeder()
+	helpers.Go(d.guard("the feeder", func() { d.read(feeding) }))      // ends with feeding
 	helpers.Go(d.guard("the writer", func() { d.write(ctx, saving) })) // ends when batches is closed
 	spawn := func() { workers.Go(func() { d.work(fetching) }) }        // ends when jobs is closed
 
@@ -202,11 +205,11 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		select {
 		case r := <-d.results:
 			d.settle(r)
-			d.settleMore()
-		case l := <-d.lanes[laneFresh].fed:
-			d.lanes[laneFresh].take(l)
-		case l := <-d.lanes[laneDeferred].fed:
-			d.lanes[laneDeferred].take(l)
+			for range len(d.results) { // so that a burst costs one round of the loop
+				d.settle(<-d.results)
+			}
+		case found := <-d.fed:
+			d.lineUp(found)
 		case w := <-d.written:
 			d.account(w)
 		case <-timer.C:
@@ -227,8 +230,10 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 			d.launch(now, spawn)
 		}
 		d.hand(now)
+		d.writeWaits(now)
 		d.arm(timer, now)
 	}
+	d.writeWaits(time.Now().Add(writeWithin)) // all of them
 	return nil
 }
 
@@ -244,13 +249,6 @@ func (d *Dispatcher) guard(name string, f func()) func() {
 	}
 }
 
-// settleMore takes the results that are there already, so that a burst costs one round of the loop.
-func (d *Dispatcher) settleMore() {
-	for range len(d.results) {
-		d.settle(<-d.results)
-	}
-}
-
 // arm sets the timer to the next moment at which there is something to do without an event.
 func (d *Dispatcher) arm(timer *time.Timer, now time.Time) {
 	next := now.Add(time.Hour)
@@ -261,6 +259,9 @@ func (d *Dispatcher) arm(timer *time.Timer, now time.Time) {
 	}
 	if len(d.outcomes) > 0 && !d.writing {
 		earlier(d.oldest.Add(linger))
+	}
+	if len(d.unwritten) > 0 {
+		earlier(d.unwritten[0].writeBy)
 	}
 	if d.finishing || d.Settings().Paused {
 		timer.Reset(next.Sub(now))

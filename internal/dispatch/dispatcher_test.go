@@ -159,7 +159,7 @@ func TestPanicOfTheWriterEndsRun(t *testing.T) {
 		inbox, store := newMemory(), newBooks()
 		store.fail = func(callback.Batch) error { panic("a bug") }
 		inbox.post(1)
-		err := New(inbox, &memoryFeed{memory: inbox}, &memoryFeed{memory: inbox, deferred: true}, fetches(nil), store, options()).Run(t.Context())
+		err := New(inbox, inbox, fetches(nil), store, options()).Run(t.Context())
 		require.ErrorContains(t, err, "a bug")
 		require.Equal(t, 1, inbox.waiting())
 	})

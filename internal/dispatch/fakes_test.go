@@ -2,8 +2,10 @@ package dispatch
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,11 +22,26 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type memory struct {
 	mu      sync.Mutex
 	seq     int64
-	rows    []callback.Callback
+	rows    []*row
 	changed chan struct{}
 	// written is asked at each removal whether the receipt is there.
 	written func(id string) bool
-	early   []string // removed before their receipt
+	wrong   []string // removals before the receipt, and deferrals that do not add up
+	defers  []deferral
+}
+
+// row is a callback in memory.
+type row struct {
+	cb       callback.Callback
+	deferred *callback.Deferral // nil: never
+	at       time.Time          // from when on it may come out
+	out      bool               // handed out, and not parked
+}
+
+// deferral is a call of Defer.
+type deferral struct {
+	callback.Deferral
+	at time.Time
 }
 
 func newMemory() *memory { return &memory{changed: make(chan struct{})} }
@@ -40,85 +57,119 @@ func (m *memory) append(c callback.Callback) string {
 	if c.Received.IsZero() {
 		c.Received = time.Now()
 	}
-	m.rows = append(m.rows, c)
-	close(m.changed)
-	m.changed = make(chan struct{})
+	m.rows = append(m.rows, &row{cb: c, at: time.Now()})
+	m.wake()
 	return c.ID
 }
 
 func (m *memory) post(ids ...int64) string { return m.append(callback.Callback{Objects: ids}) }
 
-// memoryFeed is one lane of it.
-type memoryFeed struct {
-	*memory
-	deferred bool
-	after    int64
+func (m *memory) wake() {
+	close(m.changed)
+	m.changed = make(chan struct{})
 }
 
-func (f *memoryFeed) Next(ctx context.Context, maxIDs int) ([]callback.Callback, error) {
-	found, err := f.next(ctx, f.after, maxIDs, f.deferred)
-	if len(found) > 0 {
-		f.after = found[len(found)-1].Seq
-	}
-	return found, err
-}
-
-func (m *memory) next(ctx context.Context, after int64, maxIDs int, deferred bool) ([]callback.Callback, error) {
+// Next hands out what is due before what is new.
+func (m *memory) Next(ctx context.Context, maxIDs int) ([]callback.Callback, error) {
 	for {
-		var found []callback.Callback
 		m.mu.Lock()
-		changed, total := m.changed, 0
-		for _, c := range m.rows {
-			if c.Seq > after && (c.Attempts != nil) == deferred && total < maxIDs {
-				found, total = append(found, c), total+max(1, len(c.Objects))
-			}
-		}
+		found, next := m.take(maxIDs)
+		changed := m.changed
 		m.mu.Unlock()
 		if len(found) > 0 {
 			return found, nil
 		}
+		due := time.NewTimer(time.Until(next))
 		select {
 		case <-changed:
+		case <-due.C:
 		case <-ctx.Done():
+			due.Stop()
 			return nil, ctx.Err()
 		}
+		due.Stop()
 	}
+}
+
+// take also says when there will be more; mu is held.
+func (m *memory) take(maxIDs int) (found []callback.Callback, next time.Time) {
+	now, total := time.Now(), 0
+	next = now.Add(time.Hour)
+	for _, deferred := range []bool{true, false} {
+		for _, r := range m.rows {
+			switch {
+			case r.out || (r.deferred != nil) != deferred || total >= maxIDs:
+			case !r.at.After(now):
+				r.out = true
+				c := r.due(now)
+				found, total = append(found, c), total+max(1, len(c.Objects))
+			case r.at.Before(next):
+				next = r.at
+			}
+		}
+	}
+	return found, next
+}
+
+// due is the callback as it comes out.
+func (r *row) due(now time.Time) callback.Callback {
+	c := r.cb
+	if r.deferred == nil {
+		return c
+	}
+	c.Objects, c.Attempts, c.Later, c.Done = nil, nil, nil, r.deferred.Done
+	for _, w := range r.deferred.Waiting {
+		if w.Due.After(now) {
+			c.Later = append(c.Later, w)
+			continue
+		}
+		c.Objects, c.Attempts = append(c.Objects, w.Object), append(c.Attempts, w.Attempts)
+	}
+	return c
+}
+
+func (m *memory) find(seq int64) int {
+	return slices.IndexFunc(m.rows, func(r *row) bool { return r.cb.Seq == seq })
 }
 
 func (m *memory) Remove(seqs ...int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, seq := range seqs {
-		m.remove(seq)
-	}
-}
-
-func (m *memory) remove(seq int64) {
-	for i, c := range m.rows {
-		if c.Seq == seq {
-			if m.written != nil && c.Attempts == nil && !m.written(c.ID) {
-				m.early = append(m.early, c.ID)
-			}
-			m.rows = append(m.rows[:i:i], m.rows[i+1:]...)
-			return
+		i := m.find(seq)
+		if id := m.rows[i].cb.ID; m.written != nil && !m.written(id) {
+			m.wrong = append(m.wrong, "removed before the receipt was committed: "+id)
 		}
+		m.rows = slices.Delete(m.rows, i, i+1)
 	}
 }
 
-func (m *memory) Defer(c *callback.Callback) {
+func (m *memory) Defer(d callback.Deferral) {
 	m.mu.Lock()
-	written := m.written
-	m.written = nil
-	m.remove(c.Seq)
-	m.written = written
-	m.mu.Unlock()
-	m.append(*c)
+	defer m.mu.Unlock()
+	r := m.rows[m.find(d.Seq)]
+	if n := len(d.Waiting); n == 0 || d.Sender != r.cb.Sender || d.Parked && n+d.Done.Sum() != r.cb.Total() {
+		m.wrong = append(m.wrong, fmt.Sprintf("%d ids of callback %s: %+v", r.cb.Total(), r.cb.ID, d))
+	}
+	m.defers = append(m.defers, deferral{d, time.Now()})
+	r.deferred = &d
+	if d.Parked {
+		r.out = false
+		r.at = slices.MinFunc(d.Waiting, func(a, b callback.Waiting) int { return a.Due.Compare(b.Due) }).Due
+		m.wake()
+	}
 }
 
 func (m *memory) waiting() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.rows)
+}
+
+func (m *memory) deferrals() []deferral {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.defers)
 }
 
 // fetches is a source made of a function; nil answers every id with an online object.
@@ -205,7 +256,7 @@ func start(t *testing.T, source Source, o Options) *rig {
 	t.Helper()
 	r := &rig{inbox: newMemory(), store: newBooks()}
 	r.inbox.written = r.store.done
-	r.Dispatcher = New(r.inbox, &memoryFeed{memory: r.inbox}, &memoryFeed{memory: r.inbox, deferred: true}, source, r.store, o)
+	r.Dispatcher = New(r.inbox, r.inbox, source, r.store, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }() // ends with stop
@@ -214,8 +265,8 @@ func start(t *testing.T, source Source, o Options) *rig {
 		if err := r.stop(); err != nil {
 			t.Error(err)
 		}
-		if len(r.inbox.early) > 0 {
-			t.Errorf("removed from the inbox before the receipt was committed: %v", r.inbox.early)
+		if len(r.inbox.wrong) > 0 {
+			t.Error(r.inbox.wrong)
 		}
 	})
 	return r

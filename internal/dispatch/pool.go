@@ -187,27 +187,3 @@ func (d *Dispatcher) failed(t *task, failure *callback.FetchError) {
 	d.Metrics.Retries.Inc()
 	d.retry(t, now, max(d.backoff(t.failures), failure.RetryAfter), held)
 }
-
-// retry lets t wait for another try where there is room for that; else its callbacks go on by way of the inbox. Held by the breaker, it is
-// ready as soon as that lets something through.
-func (d *Dispatcher) retry(t *task, now time.Time, delay time.Duration, held bool) {
-	full := d.window.backingRoom() < len(t.pairs)
-	kept := t.pairs[:0]
-	for _, p := range t.pairs {
-		if full || p.of.deferring {
-			p.of.postpone(t.id, p.attempts)
-			d.window.inUse--
-			d.leave(p.of)
-			continue
-		}
-		kept = append(kept, p)
-	}
-	if t.pairs = kept; len(kept) == 0 {
-		d.window.forget(t)
-		return
-	}
-	if held {
-		delay = 0
-	}
-	d.window.backOff(t, now.Add(delay))
-}

@@ -67,33 +67,18 @@ func TestWhatSpendsAnAttempt(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsObeyed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var tries attempts
-		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
-			if tries.add(id) == 1 {
-				return callback.Object{}, &callback.FetchError{Reason: callback.ReasonThrottled, RetryAfter: 30 * time.Second, Err: context.Canceled}
-			}
-			return object(id), nil
-		}), options())
-		r.inbox.post(1)
-		time.Sleep(time.Minute)
-		at := tries.of(1)
-		require.Len(t, at, 2)
-		require.Equal(t, 30*time.Second, at[1].Sub(at[0]))
-	})
-}
-
 // Whoever joins an id that has failed seven times has all its own attempts.
 func TestAttemptsAreCountedForEachCallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tries attempts
+		o := options()
+		o.Jitter = func(limit time.Duration) time.Duration { return limit / 2 } // no wait is the inbox's
 		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
 			if tries.add(id) <= 10 {
 				return callback.Object{}, fails(callback.ReasonMalformed)
 			}
 			return object(id), nil
-		}), options())
+		}), o)
 		first := r.inbox.post(1)
 		for len(tries.of(1)) < 7 {
 			time.Sleep(time.Millisecond)
@@ -254,20 +239,25 @@ func TestFailedWritesAreLoggedOnce(t *testing.T) {
 	}
 }
 
-// Ids that come back from the inbox have failed not long ago: they back off as after four failures at least.
-func TestDeferredIDsBackOffFirst(t *testing.T) {
+// Ids that come back from the inbox have waited: they are fetched at once. Only when they fail again do they wait, and then for long.
+func TestDeferredIDsHaveWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tries attempts
 		o := options()
-		o.Jitter = func(limit time.Duration) time.Duration { return limit - 1 }
+		o.Jitter = func(limit time.Duration) time.Duration { return limit / 2 }
 		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
-			tries.add(id)
+			if tries.add(id) == 1 && id == 2 {
+				return callback.Object{}, fails(callback.ReasonMalformed)
+			}
 			return object(id), nil
 		}), o)
 		posted := time.Now()
 		r.inbox.append(callback.Callback{Objects: []int64{1, 2}, Attempts: []uint8{0, 6}})
 		time.Sleep(time.Minute)
-		require.Equal(t, []time.Time{posted.Add(8 * firstBackoff)}, tries.of(1))
-		require.Equal(t, []time.Time{posted.Add(32 * firstBackoff)}, tries.of(2))
+		require.Equal(t, []time.Time{posted}, tries.of(1))
+		require.Equal(t, []time.Time{posted, posted.Add(lastBackoff/2 + 1)}, tries.of(2))
+		require.NoError(t, r.stop())
+		require.Zero(t, r.window.inUse)
+		require.Zero(t, r.window.backing)
 	})
 }

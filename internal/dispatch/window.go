@@ -12,14 +12,12 @@ import (
 type entry struct {
 	cb      callback.Callback
 	started bool
-	next    int // how many of cb.Objects were admitted, in order
-	// deferred is cb with those of its ids that go back to the inbox.
-	deferred callback.Callback
-	// deferring is set when one of its ids found no room to back off: from then on no id of it starts to, and once the rest is settled
-	// what was postponed goes back to the inbox.
-	deferring bool
-	span      telemetry.Span // "dispatch"; ends with the entry
-	trace     string         // what goes on from it, for telemetry.Continue; empty: nothing
+	next    int                // how many of cb.Objects were admitted, in order
+	waits   []callback.Waiting // ids that left the window for the inbox
+	writeBy time.Time          // when the inbox must have the longer ones of waits; zero: it has
+	left    bool               // it ended, see Dispatcher.leave
+	span    telemetry.Span     // "dispatch"; ends with the entry
+	trace   string             // what goes on from it, for telemetry.Continue; empty: nothing
 
 	settled   int             // ids of cb.Objects with a committed outcome
 	committed callback.Counts // all committed outcomes; changed under Dispatcher.mu
@@ -29,31 +27,19 @@ type entry struct {
 	batch *batch          // the writer's: the batch in hand, when it is part of that
 }
 
-// attempts is how many fetches the i-th id had used up when the callback was deferred last.
-func (e *entry) attempts(i int) uint8 {
-	if e.cb.Attempts == nil {
-		return 0
+// take is the next id to admit, with the fetches that it has used up.
+func (e *entry) take() (id int64, attempts uint8) {
+	id = e.cb.Objects[e.next]
+	if e.cb.Attempts != nil {
+		attempts = e.cb.Attempts[e.next]
 	}
-	return e.cb.Attempts[i]
-}
-
-// postpone keeps an id for the inbox, and all that were not admitted yet.
-func (e *entry) postpone(id int64, attempts uint8) {
-	e.keep(id, attempts)
-	e.deferring = true
-	for ; e.next < len(e.cb.Objects); e.next++ {
-		e.keep(e.cb.Objects[e.next], e.attempts(e.next))
-	}
-}
-
-func (e *entry) keep(id int64, attempts uint8) {
-	e.deferred.Objects = append(e.deferred.Objects, id)
-	e.deferred.Attempts = append(e.deferred.Attempts, attempts)
+	e.next++
+	return id, attempts
 }
 
 // finished reports whether the window has nothing of the callback any more.
 func (e *entry) finished() bool {
-	return e.next == len(e.cb.Objects) && e.settled+len(e.deferred.Objects) == len(e.cb.Objects)
+	return e.next == len(e.cb.Objects) && e.settled+len(e.waits) == len(e.cb.Objects)
 }
 
 func (e *entry) receipt(c callback.Counts) callback.Receipt {
@@ -66,6 +52,15 @@ func (e *entry) receipt(c callback.Counts) callback.Receipt {
 type pair struct {
 	of       *entry
 	attempts uint8
+}
+
+// failures is what the backoff of a pair that comes in goes on from. A wait that was the inbox's was as long as that after seven failures, or
+// there was no room for it here, which calls for longer ones. Attempts do not tell: not every failure spends one.
+func (p pair) failures() int {
+	if p.of.cb.Attempts == nil {
+		return 0
+	}
+	return max(7, int(p.attempts))
 }
 
 // state is where a task stands.
@@ -105,12 +100,6 @@ func newWindow(size int) *window { return &window{size: size, tasks: map[int64]*
 
 func (w *window) room() int { return w.size - w.inUse }
 
-// noRoomFor reports whether a pair for id would wait for another try where no room is left for that.
-func (w *window) noRoomFor(id int64) bool {
-	t, ok := w.tasks[id]
-	return ok && t.isBacking() && w.backingRoom() < 1
-}
-
 // backingRoom is how many more pairs may wait for another try.
 func (w *window) backingRoom() int { return max(1, w.size/2) - w.backing }
 
@@ -120,7 +109,7 @@ func (w *window) add(id int64, p pair) (t *task, joined bool) {
 	w.inUse++
 	t, ok := w.tasks[id]
 	if !ok {
-		t = &task{id: id}
+		t = &task{id: id, failures: p.failures()}
 		w.tasks[id] = t
 	}
 	joined = len(t.pairs) > 0

@@ -89,29 +89,6 @@ func (d *Dispatcher) account(w written) {
 	}
 }
 
-// leave ends e when the window has nothing of it any more.
-func (d *Dispatcher) leave(e *entry) {
-	if !e.finished() {
-		return
-	}
-	d.mu.Lock()
-	_, here := d.active[e.cb.ID]
-	delete(d.active, e.cb.ID)
-	d.mu.Unlock()
-	if !here { // the last batch had several of its ids
-		return
-	}
-	defer e.span.End()
-	if len(e.deferred.Objects) == 0 {
-		d.inbox.Remove(e.cb.Seq)
-		return
-	}
-	e.span.Annotate("back into the inbox: too many ids wait for another try")
-	e.deferred.Done = e.committed
-	d.Metrics.Deferred.Inc()
-	d.inbox.Defer(&e.deferred)
-}
-
 // note counts an outcome that was committed, and logs the bad ones.
 func (d *Dispatcher) note(o *outcome) {
 	switch o.kind {

@@ -68,6 +68,9 @@ type API struct {
 	MaxBody int64 // bytes of a callback
 	MaxIDs  int   // ids in a callback
 
+	// Salvaging is the damaged file of the inbox from which callbacks are being brought back, or empty; nil: there is never one.
+	Salvaging func() string
+
 	Now func() time.Time // the wall clock, by which callbacks are received; nil: time.Now
 
 	Around Around

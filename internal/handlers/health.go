@@ -40,5 +40,11 @@ func (a *API) ready(w http.ResponseWriter, _ *http.Request) {
 		web.JSON(w, http.StatusServiceUnavailable, h)
 		return
 	}
-	web.JSON(w, http.StatusOK, health{Status: "ok"})
+	h := health{Status: "ok"}
+	if a.Salvaging != nil {
+		if file := a.Salvaging(); file != "" {
+			h.Detail = "the inbox was damaged; callbacks are being brought back from " + file
+		}
+	}
+	web.JSON(w, http.StatusOK, h)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,6 +53,7 @@ type service struct {
 	inbox    *inbox.Inbox
 	store    *store.Store
 	progress progress
+	now      atomic.Pointer[time.Time] // of the inbox; nil: the time
 	public   string
 	operator string
 }
@@ -71,14 +73,22 @@ func newService(t *testing.T, change ...func(*handlers.API)) *service {
 
 func newServiceOn(t *testing.T, database string, change ...func(*handlers.API)) *service {
 	t.Helper()
-	in, err := inbox.Open(filepath.Join(t.TempDir(), "inbox.db"), inbox.Options{KeyAge: time.Hour, Logger: slog.New(slog.DiscardHandler)})
+	s := &service{t: t, progress: progress{}}
+	in, err := inbox.Open(filepath.Join(t.TempDir(), "inbox.db"), inbox.Options{
+		KeyAge: time.Hour, Logger: slog.New(slog.DiscardHandler), Now: func() time.Time {
+			if at := s.now.Load(); at != nil {
+				return *at
+			}
+			return time.Now()
+		},
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = in.Close() })
 	db, err := store.Open(database, store.Options{ObjectTTL: time.Hour, ReceiptTTL: time.Hour})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close() })
 	require.NoError(t, db.Migrate(t.Context()))
-	s := &service{t: t, inbox: in, store: db, progress: progress{}}
+	s.inbox, s.store = in, db
 	metrics := telemetry.NewMetrics(web.Codes(), nil)
 	s.api = &handlers.API{
 		Inbox: in, Store: db, Progress: s.progress, Metrics: metrics, Log: slog.New(slog.DiscardHandler),

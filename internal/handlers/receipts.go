@@ -108,12 +108,12 @@ func (a *API) list(ctx context.Context, q callback.ReceiptQuery) (p receiptPage,
 	var waiting, written []callback.Receipt
 	limit := q.Limit
 	q.Limit++ // one more than the page tells whether there is a next one
-	if q.Status != callback.StatusDone {
+	if q.Status == "" || !q.Status.Final() {
 		if waiting, p.Next, err = a.waiting(ctx, q); err != nil {
 			return p, err
 		}
 	}
-	if q.Status == callback.StatusDone || q.Status == "" {
+	if q.Status == "" || q.Status.Final() {
 		if written, err = a.Store.Receipts(ctx, q); err != nil {
 			return p, err
 		}
@@ -182,7 +182,7 @@ func (a *API) count(ctx context.Context, q callback.ReceiptQuery) (c counted, er
 			c.Count += int64(len(found))
 		}
 		return c, nil
-	case callback.StatusDone:
+	case callback.StatusDone, callback.StatusDamaged:
 		c.Count, err = a.Store.CountReceipts(ctx, q, nil)
 		return c, err
 	}
@@ -247,9 +247,9 @@ func receiptQuery(values url.Values, reader auth.Sender) (q callback.ReceiptQuer
 		q.Sender = reader.Name
 	}
 	switch q.Status = callback.Status(values.Get("status")); q.Status {
-	case "", callback.StatusAccepted, callback.StatusProcessing, callback.StatusDone:
+	case "", callback.StatusAccepted, callback.StatusProcessing, callback.StatusDone, callback.StatusDamaged:
 	default:
-		return bad("status: want accepted, processing or done, not %.40q", string(q.Status))
+		return bad("status: want accepted, processing, done or damaged, not %.40q", string(q.Status))
 	}
 	switch v := values.Get("count"); v {
 	case "", "0", "1":

@@ -66,6 +66,12 @@ func TestReceipts(t *testing.T) {
 		stored = append(stored, written(day.Add(time.Duration(i)*6*time.Hour), []string{"a", "b"}[i%2], []string{"red", "blue-moon", ""}[i%3]))
 	}
 	s.save(callback.Batch{Receipts: stored})
+	damaged := callback.NewID(day.AddDate(-1, 0, 0))
+	require.NoError(t, s.store.SaveDamaged(t.Context(), []callback.Receipt{{CallbackID: damaged, Sender: "c", ReceivedAt: day.AddDate(-1, 0, 0)}}))
+	require.Equal(t, []string{damaged}, s.listed("&status=damaged"))
+	require.Equal(t, 1, s.counted("&status=damaged"))
+	require.Equal(t, []string{damaged}, s.listed("&sender=c"))
+	stored = append([]callback.Receipt{{CallbackID: damaged, Sender: "c", ReceivedAt: day.AddDate(-1, 0, 0)}}, stored...)
 	ids := func(keep func(callback.Receipt) bool) (all []string) {
 		for _, r := range slices.Backward(stored) {
 			if keep(r) {
@@ -76,7 +82,7 @@ func TestReceipts(t *testing.T) {
 	}
 	for query, keep := range map[string]func(callback.Receipt) bool{
 		"":                      func(callback.Receipt) bool { return true },
-		"&status=done":          func(callback.Receipt) bool { return true },
+		"&status=done":          func(r callback.Receipt) bool { return r.CallbackID != damaged },
 		"&tag=%20Blue%20Moon":   func(r callback.Receipt) bool { return r.Tag == "blue-moon" },
 		"&sender=b":             func(r callback.Receipt) bool { return r.Sender == "b" },
 		"&sender=b&tag=red":     func(r callback.Receipt) bool { return r.Sender == "b" && r.Tag == "red" },
@@ -84,9 +90,9 @@ func TestReceipts(t *testing.T) {
 		"&dateEnd=2026-03-01":   func(r callback.Receipt) bool { return r.ReceivedAt.Before(day.AddDate(0, 0, 1)) },
 		"&dateStart=2026-03-02&dateEnd=2026-03-02": func(r callback.Receipt) bool { return r.ReceivedAt.Day() == 2 },
 		"&dateStart=2026-03-01T06:00:00Z&dateEnd=2026-03-01T12:00:00Z": func(r callback.Receipt) bool {
-			return r.CallbackID == stored[1].CallbackID || r.CallbackID == stored[2].CallbackID
+			return r.CallbackID == stored[2].CallbackID || r.CallbackID == stored[3].CallbackID
 		},
-		"&dateStart=2026-03-01T07:00:00%2B01:00&dateEnd=2026-03-01T06:00:00Z": func(r callback.Receipt) bool { return r.CallbackID == stored[1].CallbackID },
+		"&dateStart=2026-03-01T07:00:00%2B01:00&dateEnd=2026-03-01T06:00:00Z": func(r callback.Receipt) bool { return r.CallbackID == stored[2].CallbackID },
 		"&tag=none":                             func(callback.Receipt) bool { return false },
 		"&tag='%3BDROP%20TABLE%20receipts%3B--": func(callback.Receipt) bool { return false },
 		"&status=accepted":                      func(callback.Receipt) bool { return false },
@@ -104,10 +110,11 @@ func TestReceiptsOfBothPlaces(t *testing.T) {
 	for i := range 8 {
 		at := noon.Add(time.Duration(i) * time.Minute)
 		c := callback.Callback{ID: callback.NewID(at), Received: at, Tag: "t", Objects: []int64{1}}
-		all = append([]string{c.ID}, all...)
+		s.now.Store(&at)
 		if i%2 == 0 || i == 5 {
-			require.NoError(t, s.inbox.Append(t.Context(), &c))
+			require.NoError(t, s.inbox.Append(t.Context(), &c)) // it gives the id its beginning
 		}
+		all = append([]string{c.ID}, all...)
 		if i%2 == 1 {
 			r := written(at, "", "t")
 			r.CallbackID = c.ID
@@ -183,7 +190,7 @@ func TestCountsWhileCallbacksMove(t *testing.T) {
 
 // settle does what the dispatcher does to n callbacks, in parts: first their receipts are written, and then they leave the inbox.
 func (s *service) settle(ctx context.Context, n int) error {
-	for feed := s.inbox.Fresh(); n > 0; {
+	for feed := s.inbox.Feed(); n > 0; {
 		part, err := feed.Next(ctx, 50)
 		if err != nil {
 			return err

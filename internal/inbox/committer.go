@@ -1,15 +1,12 @@
 package inbox
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"path/filepath"
 	"runtime/debug"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
-
-	"callback-service/internal/callback"
 )
 
 const (
@@ -23,10 +20,18 @@ const (
 	keepFree        = 256         // free pages not worth giving back
 	housekeeping    = time.Second // also how often the disk is looked at, and a broken file is tried again
 	idle            = 100 * time.Millisecond
-	keySweep        = 2000 // keys
+	busyTimeout     = 5 * time.Second // for another process that reads or writes the file
+	keySweep        = 2000            // keys
+	maxWait         = time.Hour       // the longest that an id waits for its due time
 
 	fullMargin = 4 * pageSize // an inbox with less room is full: it says so, rather than take only the smallest
 )
+
+// task is something that the committer does for another goroutine between its groups.
+type task struct {
+	do   func() error
+	done chan error // capacity 1
+}
 
 // run is the committer. It ends after Close, having committed what waited.
 func (in *Inbox) run() {
@@ -40,29 +45,42 @@ func (in *Inbox) run() {
 	defer tick.Stop()
 	quiet := time.NewTimer(idle)
 	defer quiet.Stop()
+	scrub := time.NewTicker(scrubPause)
+	defer scrub.Stop()
 	for {
-		var first *pending
 		select {
-		case first = <-in.appends:
+		case first := <-in.appends:
+			in.working(func() { in.group(first) })
+			quiet.Reset(idle)
 		case <-in.changed:
-		case step := <-in.sweeps:
-			step <- in.sweepKeys()
-			continue
+			in.working(func() { in.group(nil) })
+			quiet.Reset(idle)
+		case t := <-in.tasks:
+			in.working(func() { in.perform(t) })
+		case err := <-in.broken:
+			in.working(func() { in.fail(err) })
 		case <-tick.C:
-			in.check()
-			continue
+			in.working(in.check)
+		case <-scrub.C:
+			in.working(in.scrub)
 		case <-quiet.C:
-			if in.tidy() {
-				quiet.Reset(idle)
-			}
-			continue
+			in.working(func() {
+				if in.tidy() {
+					quiet.Reset(idle)
+				}
+			})
 		case <-in.stop:
-			in.finish()
+			in.working(in.finish)
 			return
 		}
-		in.group(first)
-		quiet.Reset(idle)
 	}
+}
+
+// working marks when the committer began something, so that others see a disk that hangs.
+func (in *Inbox) working(f func()) {
+	in.busySince.Store(int64(time.Since(in.began)) + 1)
+	defer in.busySince.Store(0)
+	f()
 }
 
 // group commits first, which may be nil, and all that waits beside it.
@@ -74,7 +92,7 @@ func (in *Inbox) group(first *pending) {
 		}
 	}()
 	if in.write == nil {
-		answer(appends, unavailable("the disk of the inbox failed; it is being opened anew", in.dirty))
+		answer(appends, in.fileRefusal())
 		return // what changes there are stay where they are
 	}
 	accepted := in.admit(appends)
@@ -83,35 +101,59 @@ func (in *Inbox) group(first *pending) {
 		return
 	}
 	start := time.Now()
-	sums, err := in.write.write(accepted, changes, in.memory())
-	if err != nil {
+	if err := in.write.write(accepted, changes, in.moment()); err != nil {
 		in.giveBack(changes)
 		in.fail(err)
 		answer(accepted, unavailable("the disk of the inbox failed; the callback may or may not be stored, repeat it", err))
 		return
 	}
-	in.count(sums)
+	in.publish()
 	answer(accepted, nil)
-	in.announce(len(accepted) > 0 || deferrals(changes))
+	in.announce(len(accepted) > 0, changes)
 	if in.options.OnCommit != nil {
 		in.options.OnCommit(len(accepted), len(changes), time.Since(start))
 	}
-	if in.write.walPages >= checkpointPages {
+	if in.write.walPages >= in.checkpointAt() {
 		in.maintain(sqlite3.CHECKPOINT_PASSIVE)
 	}
-	in.measure()
 }
 
-// count publishes the totals of a commit.
-func (in *Inbox) count(sums totals) {
-	in.depth.Store(sums.callbacks)
-	in.ids.Store(sums.ids)
-	in.keys.Store(sums.keys)
-	in.keyBytes = sums.keyBytes
+// checkpointAt is how many pages of WAL are copied into the database: fewer in an inbox that may not grow that large.
+func (in *Inbox) checkpointAt() int64 {
+	if limit := in.options.MaxBytes; limit > 0 {
+		return max(16, min(checkpointPages, limit/16/walFrame))
+	}
+	return checkpointPages
+}
+
+// moment is now.
+func (in *Inbox) moment() moment {
+	return moment{wall: in.options.Now(), now: time.Now(), clock: in.clock(), keyAge: in.options.KeyAge, maxKeys: in.options.MaxKeys}
+}
+
+// clock is the inbox's time: microseconds that never run back, whatever the wall clock does, and over a restart neither.
+func (in *Inbox) clock() int64 { return in.clockBase.Load() + time.Since(in.began).Microseconds() }
+
+// publish tells the totals of a commit, and how large the inbox is.
+func (in *Inbox) publish() {
+	s := &in.write.totals.state
+	in.last = s.last
+	in.depth.Store(s.callbacks)
+	in.ids.Store(s.ids)
+	in.keys.Store(s.keys)
 	if n := in.write.keysDropped; n > 0 && in.options.OnKeysDropped != nil {
 		in.options.OnKeysDropped(n)
 	}
-	in.write.keysDropped = 0
+	if n := in.write.asides; n > 0 && in.options.OnSetAside != nil {
+		in.options.OnSetAside(n)
+	}
+	in.write.keysDropped, in.write.asides = 0, 0
+	all, free, err := in.write.pages()
+	if err != nil {
+		in.fail(err)
+		return
+	}
+	in.bytes.Store(max(0, (all-free)*pageSize+in.write.walPages*walFrame-s.keyBytes))
 }
 
 func (in *Inbox) gather(first *pending) []*pending {
@@ -130,33 +172,6 @@ func (in *Inbox) gather(first *pending) []*pending {
 		break
 	}
 	return appends
-}
-
-// admit refuses what would go over the inbox's limit, and all of it while the disk is nearly full.
-func (in *Inbox) admit(appends []*pending) []*pending {
-	refused := in.refusal.Load()
-	if refused != nil && refused.Code == callback.Unavailable && refused != errClosing {
-		answer(appends, refused)
-		return nil
-	}
-	if in.options.MaxBytes <= 0 {
-		return appends
-	}
-	room := in.options.MaxBytes - in.bytes.Load()
-	for i, p := range appends {
-		if room -= p.size; room < 0 {
-			answer(appends[i:], in.full())
-			return appends[:i]
-		}
-	}
-	return appends
-}
-
-func (in *Inbox) full() *callback.Error {
-	return &callback.Error{
-		Code: callback.InboxFull, RetryAfter: time.Second,
-		Detail: fmt.Sprintf("%d callbacks wait in the inbox and its limit of %d bytes (--inbox-max-bytes) is reached; repeat later", in.depth.Load(), in.options.MaxBytes),
-	}
 }
 
 func (in *Inbox) takeChanges() []change {
@@ -179,132 +194,68 @@ func answer(appends []*pending, err error) {
 	}
 }
 
-func deferrals(changes []change) bool {
-	for i := range changes {
-		if changes[i].kind == deferred {
-			return true
-		}
-	}
-	return false
-}
-
-// announce wakes whoever waits in Next.
-func (in *Inbox) announce(news bool) {
-	if !news {
-		return
-	}
+// announce tells the feed what a commit changed, and wakes it for news.
+func (in *Inbox) announce(appended bool, changes []change) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	close(in.arrived)
-	in.arrived = make(chan struct{})
-}
-
-// measure learns how large the inbox is, and refuses appends while it is over its limit.
-func (in *Inbox) measure() {
-	if err := in.weigh(); err != nil {
-		in.fail(err)
+	for i := range changes {
+		switch c := &changes[i]; c.kind {
+		case removed:
+			in.released = append(in.released, c.seq)
+		case deferred:
+			if c.deferral.Parked {
+				in.released = append(in.released, c.seq)
+			}
+			in.dueNews, appended = true, true
+		case setAside:
+			if c.table == tableCallbacks {
+				in.released = append(in.released, c.seq)
+			}
+		}
+	}
+	if in.write.behind { // what came in behind the feed's back is looked for from the start
+		in.write.behind = false
+		in.startOver, appended = true, true
+	}
+	if appended {
+		close(in.arrived)
+		in.arrived = make(chan struct{})
 	}
 }
 
-func (in *Inbox) weigh() error {
-	all, free, err := in.write.pages()
-	if err != nil {
+// do has the committer do something between its groups, and waits for that. An error closes the file, which is then opened again.
+func (in *Inbox) do(ctx context.Context, f func() error) error {
+	t := task{do: f, done: make(chan error, 1)}
+	select {
+	case in.tasks <- t:
+	case <-in.ended:
+		return errClosing
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-t.done:
 		return err
-	}
-	in.bytes.Store(max(0, (all-free)*pageSize+in.write.walPages*walFrame-in.keyBytes))
-	over := in.options.MaxBytes > 0 && in.bytes.Load()+fullMargin >= in.options.MaxBytes
-	switch refused := in.refusal.Load(); {
-	case over && refused == nil:
-		in.refusal.CompareAndSwap(nil, in.full())
-	case !over && refused != nil && refused.Code == callback.InboxFull:
-		in.refusal.CompareAndSwap(refused, nil)
-	}
-	return nil
-}
-
-// fail gives the file up after an I/O error. Nothing is accepted until check has opened it anew.
-func (in *Inbox) fail(err error) {
-	in.log.Error("inbox: the file failed and will be opened anew", "path", in.path, "error", err)
-	in.refuse(unavailable("the disk of the inbox failed; it is being opened anew", err))
-	in.dirty = err
-	if in.write != nil {
-		if err := in.write.close(); err != nil {
-			in.log.Warn("inbox: closing the failed file", "error", err)
-		}
-		in.write = nil
+	case <-in.ended: // by a panic
+		return errClosing
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
-// refuse replaces the present refusal, unless the inbox is closing.
-func (in *Inbox) refuse(next *callback.Error) {
-	if now := in.refusal.Load(); now != errClosing {
-		in.refusal.CompareAndSwap(now, next)
-	}
-}
-
-// check opens a failed file anew and minds the free disk. It runs every second.
-func (in *Inbox) check() {
+func (in *Inbox) perform(t task) {
 	if in.write == nil {
-		if err := in.reopen(); err != nil {
-			in.log.Error("inbox: the file still fails", "path", in.path, "error", err)
-			return
-		}
-		in.log.Info("inbox: the file works again", "path", in.path)
-		in.refuse(nil)
-		in.announce(true)
-		in.enqueue() // wakes the committer for what could not be removed
-	}
-	in.guardDisk()
-}
-
-// guardDisk keeps the reserve that removals and checkpoints need to make room again.
-func (in *Inbox) guardDisk() {
-	free, err := in.options.Disk.Free(filepath.Dir(in.path))
-	if err == nil && free >= in.options.Reserve {
-		if now := in.refusal.Load(); now != nil && errors.Is(now, errDiskFull) {
-			in.refuse(nil)
-		}
+		t.done <- in.fileRefusal()
 		return
 	}
-	if err == nil {
-		err = errDiskFull
-	}
-	in.refuse(unavailable(fmt.Sprintf("less than %d MiB are free on the disk of the inbox; nothing was stored", in.options.Reserve>>20), err))
-}
-
-var errDiskFull = errors.New("the disk is nearly full")
-
-// tidy is housekeeping for when nothing waits: an empty WAL, and free pages given back. It reports whether there is more to do.
-func (in *Inbox) tidy() (more bool) {
-	if in.write == nil {
-		return false
-	}
-	if _, free, err := in.write.pages(); err == nil && free <= keepFree && in.write.walPages == 0 {
-		return false
-	}
-	more = in.maintain(sqlite3.CHECKPOINT_TRUNCATE)
-	if in.write != nil {
-		in.measure()
-	}
-	return more
-}
-
-// maintain gives some free pages back and copies the WAL into the database. Only the committer does either, so that neither ever waits for
-// the other; in small steps, because senders wait meanwhile.
-func (in *Inbox) maintain(mode sqlite3.CheckpointMode) (more bool) {
-	_, free, err := in.write.pages()
-	if err == nil && free > keepFree && (mode == sqlite3.CHECKPOINT_TRUNCATE || free > 16*keepFree) {
-		err = in.write.db.Exec(fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, vacuumPages))
-		more = free > keepFree+vacuumPages
-	}
-	if err == nil {
-		err = in.write.checkpoint(mode)
-	}
+	err := t.do()
 	if err != nil {
 		in.fail(err)
-		return false
+	} else {
+		in.publish()
+		in.announce(false, nil)
 	}
-	return more
+	t.done <- err
 }
 
 // finish commits what Close found waiting.
@@ -316,34 +267,4 @@ func (in *Inbox) finish() {
 			return
 		}
 	}
-}
-
-// reopen replaces every connection. Only Open and the committer call it.
-func (in *Inbox) reopen() error {
-	if err := in.closeFiles(); err != nil {
-		in.log.Warn("inbox: closing before opening anew", "path", in.path, "error", err)
-	}
-	f, err := openFile(in.path, in.options.Disk.VFS)
-	if err != nil {
-		return err
-	}
-	sums, err := f.total(totals{})
-	if err == nil {
-		err = in.readers.open(in.path, in.options.Disk.VFS)
-	}
-	if err != nil {
-		return errors.Join(err, f.close())
-	}
-	in.write, in.dirty = f, nil
-	in.count(sums)
-	return in.weigh()
-}
-
-func (in *Inbox) closeFiles() error {
-	err := in.readers.close()
-	if in.write != nil {
-		err = errors.Join(err, in.write.close())
-		in.write = nil
-	}
-	return err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"callback-service/internal/callback"
+	"callback-service/internal/disk"
 	"callback-service/internal/inbox/inboxtest"
 )
 
@@ -19,6 +20,7 @@ type faults struct {
 	vfs.VFS
 	failing atomic.Bool
 	synced  atomic.Int64
+	limit   atomic.Int64 // syncs that succeed; 0: all
 }
 
 func (f *faults) Open(name string, flags vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
@@ -46,7 +48,9 @@ func (f *faultyFile) Sync(flags vfs.SyncFlag) error {
 	if f.faults.failing.Load() {
 		return sqlite3.IOERR_FSYNC
 	}
-	f.faults.synced.Add(1)
+	if limit, n := f.faults.limit.Load(), f.faults.synced.Add(1); limit > 0 && n > limit {
+		return sqlite3.IOERR_FSYNC
+	}
 	return f.File.Sync(flags)
 }
 
@@ -59,21 +63,21 @@ func faulty(t *testing.T) *faults {
 
 // Promise 1: without a successful fsync there is no acknowledgement, and after a failed one none until a probe got through.
 func TestNoAcknowledgementWithoutFsync(t *testing.T) {
-	disk := faulty(t)
+	d := faulty(t)
 	path := newPath(t)
-	in := run(t, path, Options{Disk: Disk{VFS: t.Name()}})
-	before := disk.synced.Load()
+	in := run(t, path, Options{Disk: disk.Disk{VFS: t.Name()}})
+	before := d.synced.Load()
 	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
-	require.Greater(t, disk.synced.Load(), before)
+	require.Greater(t, d.synced.Load(), before)
 
-	disk.failing.Store(true)
+	d.failing.Store(true)
 	var coded *callback.Error
 	require.ErrorAs(t, in.Append(t.Context(), inboxtest.New(2)), &coded)
 	require.Equal(t, callback.Unavailable, coded.Code)
 	require.Error(t, in.Ready())
 	require.ErrorAs(t, in.Append(t.Context(), inboxtest.New(3)), &coded)
 
-	disk.failing.Store(false)
+	d.failing.Store(false)
 	require.Eventually(t, func() bool { return in.Ready() == nil }, 10*time.Second, time.Millisecond)
 	require.NoError(t, in.Append(t.Context(), inboxtest.New(4)))
 	require.NoError(t, in.Close())
@@ -81,7 +85,7 @@ func TestNoAcknowledgementWithoutFsync(t *testing.T) {
 	in = run(t, path, Options{})
 	defer func() { require.NoError(t, in.Close()) }()
 	seen := map[int64]bool{}
-	found, err := in.Fresh().Next(t.Context(), 100)
+	found, err := in.Feed().Next(t.Context(), 100)
 	require.NoError(t, err)
 	for _, c := range found {
 		seen[c.Objects[0]] = true
@@ -92,24 +96,24 @@ func TestNoAcknowledgementWithoutFsync(t *testing.T) {
 
 // A removal that the disk refused is repeated, not forgotten.
 func TestFailedRemovalIsRepeated(t *testing.T) {
-	disk := faulty(t)
-	in := run(t, newPath(t), Options{Disk: Disk{VFS: t.Name()}})
+	d := faulty(t)
+	in := run(t, newPath(t), Options{Disk: disk.Disk{VFS: t.Name()}})
 	defer func() { require.NoError(t, in.Close()) }()
 	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
-	found, err := in.Fresh().Next(t.Context(), 1)
+	found, err := in.Feed().Next(t.Context(), 1)
 	require.NoError(t, err)
-	disk.failing.Store(true)
+	d.failing.Store(true)
 	in.Remove(found[0].Seq)
 	require.Eventually(t, func() bool { return in.Ready() != nil }, 10*time.Second, time.Millisecond)
 	require.EqualValues(t, 1, in.Stats().Callbacks)
-	disk.failing.Store(false)
+	d.failing.Store(false)
 	require.Eventually(t, func() bool { return in.Stats().Callbacks == 0 }, 10*time.Second, time.Millisecond)
 }
 
 // A group is one transaction: a thousand appends that wait together cost a handful of fsyncs.
 func TestGroupCommit(t *testing.T) {
-	disk := faulty(t)
-	in, err := open(newPath(t), Options{Disk: Disk{VFS: t.Name()}})
+	d := faulty(t)
+	in, err := open(newPath(t), Options{Disk: disk.Disk{VFS: t.Name()}})
 	require.NoError(t, err)
 	const senders = 1000
 	done := make(chan error, senders)
@@ -117,11 +121,11 @@ func TestGroupCommit(t *testing.T) {
 		go func() { done <- in.Append(t.Context(), inboxtest.New(i)) }() // each ends with its answer
 	}
 	require.Eventually(t, func() bool { return len(in.appends) == senders }, 10*time.Second, time.Millisecond)
-	before := disk.synced.Load()
+	before := d.synced.Load()
 	go in.run() // ends with Close
 	for range senders {
 		require.NoError(t, <-done)
 	}
-	require.LessOrEqual(t, disk.synced.Load()-before, int64(3))
+	require.LessOrEqual(t, d.synced.Load()-before, int64(3))
 	require.NoError(t, in.Close())
 }

@@ -2,7 +2,9 @@ package inbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ncruces/go-sqlite3"
 
@@ -12,85 +14,116 @@ import (
 const (
 	// quantum is how many ids a sender may have before it is the next one's turn.
 	quantum = 100
-	// lookAhead is how many new rows are looked through at once for who sent them.
-	lookAhead = 10_000
+	// lookAtMost is how many rows that nobody has seen are looked through at once for who sent them, and lookOnAtMost how many for the next
+	// ones of one sender.
+	lookAtMost   = 100_000
+	lookOnAtMost = 10_000
+	// maxPlaces is how many of a sender's next callbacks are known by their place. Those behind are looked for when these are handed out.
+	maxPlaces = 256
 	// maxSenders bounds the senders in turn. Those of later callbacks join when one has had its last.
 	maxSenders = 10_000
+	// duePeriod is how often senders are looked through for ids that are due, at most.
+	duePeriod = 100 * time.Millisecond
 )
 
-// laneStatements read one lane: the callbacks that were never deferred, or those that were.
-type laneStatements struct {
-	arrivals *sqlite3.Stmt // seq and sender of what came after a seq, and whether it is of this lane
-	next     *sqlite3.Stmt // of one sender, after a seq and up to another
-}
-
-// laneStatementsOf prepares both lanes. The arrivals of the first go by rowid over those of the other, which are then seen as well and not
-// looked at again; all else has an index of its own, so that neither lane's length costs the other anything.
-func laneStatementsOf(statement func(string) *sqlite3.Stmt) [2]laneStatements {
-	const next = `SELECT seq, ` + columns + ` FROM callbacks WHERE sender = ? AND seq > ? AND seq <= ? AND `
-	return [2]laneStatements{{
-		arrivals: statement(`SELECT seq, sender, progress IS NULL FROM callbacks WHERE seq > ? ORDER BY seq LIMIT ?`),
-		next:     statement(next + `progress IS NULL ORDER BY seq`),
-	}, {
-		arrivals: statement(`SELECT seq, sender, 1 FROM callbacks WHERE seq > ? AND progress IS NOT NULL ORDER BY seq LIMIT ?`),
-		next:     statement(next + `progress IS NOT NULL ORDER BY seq`),
-	}}
-}
-
-// Feed hands out the callbacks of one lane, each once, for as long as the process runs: of each sender in the order of their arrival, and the
-// senders in turn, by deficit round robin on ids (Shreedhar and Varghese, 1995), so that a sender's flood delays nobody but itself.
-// It belongs to one goroutine.
+// Feed hands out callbacks: those that have come, of each sender in the order of their arrival, and those of which ids are due. The senders
+// have their turns, by deficit round robin on ids (Shreedhar and Varghese, 1995), so that a sender's flood delays nobody but itself. A
+// callback that was handed out does not come again before it is removed, or deferred and parked. A Feed belongs to one goroutine.
+//
+// The file has the callbacks of all senders in one sequence, without an index. The feed looks through that sequence once and keeps in memory
+// where each sender's next callbacks lie. When those of a sender are handed out, it looks on from where its next one was seen; a look that
+// one sender needs counts for all.
 type Feed struct {
 	in    *Inbox
-	lane  int
-	seen  int64   // all rows up to here have had their sender noted
-	turns []*turn // whoever has callbacks up to seen; the first is next
+	seen  int64   // all rows up to here have been looked at
+	old   int64   // rows up to here may be handed out, or deferred, already
+	turns []*turn // senders with something to hand out; the first is next
 	known map[string]*turn
+	out   map[int64]struct{} // callbacks that were handed out
+	due   time.Time          // when to look for ids that are due
 }
 
-// turn is a sender with callbacks to hand out.
+// turn is a sender with something to hand out.
 type turn struct {
 	sender  string
-	after   int64 // all up to here were handed out
-	until   int64 // the last of its rows that was noted
-	deficit int   // ids that it may still have in this round; what it overdrew is kept
+	places  []int64 // of its next callbacks
+	more    int64   // where to look for those after them; 0: there are none among the rows seen
+	due     bool    // some of its ids are due, or may be
+	deficit int     // ids that it may still have in this round; what it overdrew is kept
 }
 
-// Fresh is the lane of the callbacks that were never deferred.
-func (in *Inbox) Fresh() *Feed { return &Feed{in: in, lane: 0, known: map[string]*turn{}} }
+func (t *turn) fresh() bool { return len(t.places) > 0 || t.more > 0 }
 
-// Deferred is the lane of those that were.
-func (in *Inbox) Deferred() *Feed { return &Feed{in: in, lane: 1, known: map[string]*turn{}} }
+// Feed makes the feed. There is one for an inbox.
+func (in *Inbox) Feed() *Feed {
+	return &Feed{in: in, known: map[string]*turn{}, out: map[int64]struct{}{}}
+}
 
-// Next returns callbacks until their ids add up to maxIDs or just over; at least one: it waits until there is one. A row that cannot be decoded
-// is set aside. It returns ctx's error when that ends, else an error of the disk; the call may be repeated.
+// Next returns callbacks until their ids add up to maxIDs or just over; at least one: it waits until there is one. A row that is damaged is
+// set aside and never comes out. An error means that the file could not be read just now; ctx's error that ctx ended.
 func (f *Feed) Next(ctx context.Context, maxIDs int) ([]callback.Callback, error) {
 	for {
-		f.in.mu.Lock()
-		arrived := f.in.arrived // before the look, so that nothing arrives unseen between look and wait
-		f.in.mu.Unlock()
+		arrived := f.news() // before the look, so that nothing arrives unseen between look and wait
 		found, err := f.read(maxIDs)
 		if err != nil || len(found) > 0 {
 			return found, err
 		}
+		var due <-chan time.Time
+		if !f.due.IsZero() {
+			timer := time.NewTimer(max(time.Until(f.due), duePeriod))
+			defer timer.Stop()
+			due = timer.C
+		}
 		select {
 		case <-arrived:
+		case <-due:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 }
 
+// news takes in what the committer has told, and returns what is closed when there is more.
+func (f *Feed) news() <-chan struct{} {
+	in := f.in
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, seq := range in.released {
+		delete(f.out, seq)
+	}
+	in.released = in.released[:0]
+	if in.startOver || in.dueNews {
+		f.due = time.Now()
+	}
+	in.dueNews = false
+	if in.startOver {
+		in.startOver = false
+		f.old, f.seen, f.turns = max(f.old, f.seen), 0, nil
+		clear(f.known)
+		if f.old == 0 {
+			f.old = never // until the end of what is there is known
+		}
+	}
+	return in.arrived
+}
+
 // read is a few short transactions. What it found when an error comes is handed out all the same: its rows are not read again.
 func (f *Feed) read(maxIDs int) (found []callback.Callback, err error) {
-	r := &f.in.readers.dispatch
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.db == nil {
+	c := &f.in.readers.dispatch
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.db == nil {
 		return nil, errClosed
 	}
-	statements := r.lanes[f.lane]
-	if err := f.note(statements.arrivals); err != nil {
+	defer func() {
+		if err != nil {
+			f.in.suspect(err)
+		}
+		if len(found) > 0 { // what lasts comes back at the next call
+			err = nil
+		}
+	}()
+	if err := errors.Join(f.look(c), f.lookForDue(c)); err != nil {
 		return nil, fmt.Errorf("read the inbox: %w", err)
 	}
 	for total := 0; total < maxIDs && len(f.turns) > 0; {
@@ -101,16 +134,22 @@ func (f *Feed) read(maxIDs int) (found []callback.Callback, err error) {
 		case t.deficit <= 0:
 			t.deficit += quantum
 		}
-		more, err := f.serve(t, statements.next, maxIDs-total)
+		more, err := f.serve(c, t, min(maxIDs-total, t.deficit))
 		for i := range more {
 			total += cost(&more[i])
+			t.deficit -= cost(&more[i])
+			f.out[more[i].Seq] = struct{}{}
 		}
 		found = append(found, more...)
-		if err != nil && len(found) == 0 {
-			return nil, fmt.Errorf("read the inbox: %w", err)
+		if err != nil {
+			return found, fmt.Errorf("read the inbox: %w", err)
 		}
-		if err != nil { // what lasts comes back at the next call
-			break
+		switch {
+		case !t.fresh() && !t.due:
+			delete(f.known, t.sender)
+			f.turns = f.turns[1:]
+		case t.deficit <= 0 || len(more) == 0: // without any its next ones lie far on, and are looked for at its next turn
+			f.turns = append(f.turns[1:], t)
 		}
 	}
 	return found, nil
@@ -118,74 +157,144 @@ func (f *Feed) read(maxIDs int) (found []callback.Callback, err error) {
 
 func cost(c *callback.Callback) int { return max(1, len(c.Objects)) }
 
-// note puts the senders of new rows in line: of one look's worth of rows, and of more only while nobody is in line. After a start with a long
-// backlog the looks at it are spread over the calls.
-func (f *Feed) note(arrivals *sqlite3.Stmt) error {
-	for first := true; len(f.turns) < maxSenders && (first || len(f.turns) == 0); first = false {
-		if err := arrivals.BindInt64(1, f.seen); err != nil {
-			return err
-		}
-		if err := arrivals.BindInt(2, lookAhead); err != nil {
-			return err
-		}
-		rows := 0
-		for ; len(f.turns) < maxSenders && arrivals.Step(); rows++ {
-			seq, sender := arrivals.ColumnInt64(0), arrivals.ColumnText(1)
-			if arrivals.ColumnInt(2) == 0 {
-				f.seen = seq
-				continue
+// turnOf returns a sender's turn. It puts it in line if it is not, and returns nil when the line is full.
+func (f *Feed) turnOf(sender string) *turn {
+	t, ok := f.known[sender]
+	if !ok && len(f.turns) < maxSenders {
+		t = &turn{sender: sender}
+		f.known[sender] = t
+		f.turns = append(f.turns, t)
+	}
+	return t
+}
+
+// look notes where the rows lie that it has not seen, a bounded number of them at once.
+func (f *Feed) look(c *connection) error {
+	rows := 0
+	for first := true; first || len(f.turns) == 0 && rows == lookAtMost; first = false {
+		rows = 0
+		err := each(c.senders, func(s *sqlite3.Stmt) bool {
+			t := f.turnOf(s.ColumnText(1))
+			if t == nil {
+				return false
 			}
-			t, ok := f.known[sender]
-			if !ok {
-				t = &turn{sender: sender, after: f.seen}
-				f.known[sender] = t
-				f.turns = append(f.turns, t)
+			rows++
+			f.seen = s.ColumnInt64(0)
+			switch {
+			case t.more > 0:
+			case len(t.places) < maxPlaces:
+				t.places = append(t.places, f.seen)
+			default:
+				t.more = f.seen
 			}
-			t.until, f.seen = seq, seq
-		}
-		if err := arrivals.Reset(); err != nil || rows < lookAhead {
+			return true
+		}, f.seen, never, lookAtMost)
+		if err != nil {
 			return err
+		}
+	}
+	if f.old == never && rows < lookAtMost && len(f.turns) < maxSenders {
+		f.old = f.seen
+	}
+	return nil
+}
+
+// lookOn finds the next places of a sender. It notes those of others too that come after where their next one was seen.
+func (f *Feed) lookOn(c *connection, t *turn) error {
+	from, last, rows := t.more, int64(0), 0
+	full := func(u *turn) bool { return len(u.places) >= maxPlaces }
+	err := each(c.senders, func(s *sqlite3.Stmt) bool {
+		rows++
+		last = s.ColumnInt64(0)
+		u, ok := f.known[s.ColumnText(1)]
+		if !ok || u.more < from || u.more > last { // all of its rows from here on are known, or it has some before
+			return true
+		}
+		if !full(u) {
+			u.places, u.more = append(u.places, last), last+1
+		}
+		return !full(t)
+	}, from-1, f.seen, lookOnAtMost)
+	if err != nil {
+		return err
+	}
+	if rows == lookOnAtMost || full(t) {
+		if !full(t) {
+			t.more = last + 1
+		}
+		return nil
+	}
+	for _, u := range f.turns { // the end of what was seen is reached
+		if u.more >= from && !full(u) {
+			u.more = 0
 		}
 	}
 	return nil
 }
 
-// serve hands out callbacks of the first sender in line until maxIDs, its share of the round, or its last one, and moves it back in line.
-func (f *Feed) serve(t *turn, next *sqlite3.Stmt, maxIDs int) (found []callback.Callback, err error) {
-	if err := next.BindText(1, t.sender); err != nil {
-		return nil, err
-	}
-	if err := next.BindInt64(2, t.after); err != nil {
-		return nil, err
-	}
-	if err := next.BindInt64(3, t.until); err != nil {
-		return nil, err
-	}
-	left := false
-	for total := 0; total < maxIDs && t.deficit > 0; {
-		if left = next.Step(); !left {
-			break
+// serve hands out callbacks of a sender, until their ids add up to atMost: of those that are due half, when there are others.
+func (f *Feed) serve(c *connection, t *turn, atMost int) (found []callback.Callback, err error) {
+	if t.due {
+		part := atMost
+		if t.fresh() {
+			part = (atMost + 1) / 2
 		}
-		seq, row := scan(next)
-		t.after = seq
-		c, err := row.decode(seq)
+		if found, err = f.serveDue(c, t, part); err != nil {
+			return found, err
+		}
+		for i := range found {
+			atMost -= cost(&found[i])
+		}
+	}
+	for atMost > 0 && t.fresh() {
+		if len(t.places) == 0 {
+			if err := f.lookOn(c, t); err != nil {
+				return found, err
+			}
+			if len(t.places) == 0 {
+				break
+			}
+		}
+		one, ok, err := f.fetch(c, t.places[0])
 		if err != nil {
-			f.in.spoiled(seq, row.id, err)
-			continue
+			return found, err
 		}
-		found = append(found, c)
-		total += cost(&c)
-		t.deficit -= cost(&c)
-	}
-	if err := next.Reset(); err != nil {
-		return found, err
-	}
-	switch {
-	case !left && t.deficit > 0: // it had its last
-		delete(f.known, t.sender)
-		f.turns = f.turns[1:]
-	case t.deficit <= 0:
-		f.turns = append(f.turns[1:], t)
+		t.places = t.places[1:]
+		if ok {
+			found = append(found, one)
+			atMost -= cost(&one)
+		}
 	}
 	return found, nil
+}
+
+// fetch reads a callback that has come; ok is false when it is not to be handed out.
+func (f *Feed) fetch(c *connection, seq int64) (cb callback.Callback, ok bool, err error) {
+	var r row
+	err = each(c.get, func(s *sqlite3.Stmt) bool {
+		r = scan(s)
+		return true
+	}, seq)
+	if _, out := f.out[seq]; err != nil || r.seq == 0 || out {
+		return cb, false, err
+	}
+	if cb, err = r.decode(); err != nil {
+		f.in.damaged(tableCallbacks, seq, err)
+		return cb, false, nil
+	}
+	if seq > max(f.old, f.in.revived.Load()) {
+		return cb, true, nil
+	}
+	d, found, err := c.deferral(seq)
+	switch {
+	case err != nil || !found:
+		return cb, err == nil, err
+	case d.err != nil || !d.fits(&cb): // it is done again, whole
+		f.in.damaged(tableDeferred, seq, errRecord)
+		return cb, true, nil
+	case d.parked:
+		return cb, false, nil // it comes out when it is due
+	}
+	f.in.apply(&d.deferral, &cb)
+	return cb, true, nil
 }

@@ -6,69 +6,55 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/ncruces/go-sqlite3"
+
+	"callback-service/internal/disk"
 )
 
-// schemas are the steps from one PRAGMA user_version to the next.
-var schemas = [...]string{schema1, schema2}
+// fileVersion is PRAGMA user_version. Files of versions 1 and 2 are taken over: see upgrade.go.
+const fileVersion = 3
 
-// schema1: seq is AUTOINCREMENT because a plain rowid starts again at 1 in an emptied table. depth holds the totals, for a count over a
-// million waiting rows would read all of them at every start; its probes change with each probe, so that a probe really writes.
-const schema1 = `
-CREATE TABLE callbacks (
-	seq      INTEGER PRIMARY KEY AUTOINCREMENT,
-	id       TEXT    NOT NULL,
-	sender   TEXT    NOT NULL,
-	tag      TEXT    NOT NULL,
-	trace    TEXT    NOT NULL,
-	received INTEGER NOT NULL,
-	count    INTEGER NOT NULL,
-	ids      BLOB    NOT NULL,
-	progress BLOB
-) STRICT;
-CREATE INDEX callbacks_id ON callbacks (id);
-CREATE INDEX callbacks_deferred ON callbacks (seq) WHERE progress IS NOT NULL;
+// schema3: callbacks is the one b-tree that an append writes to beside two small rows of totals. seq is given by the committer, and state
+// keeps the last one, so that it never repeats, not even in an emptied inbox. An id is found by its seq, and the feed keeps the senders apart
+// in memory, so that neither needs an index. The totals are kept because a count over ten million rows would take a start too long.
+const schema3 = `
+CREATE TABLE callbacks (seq INTEGER PRIMARY KEY, sender TEXT NOT NULL, ids INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+CREATE TABLE deferred (seq INTEGER PRIMARY KEY, sender TEXT NOT NULL, at INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+CREATE INDEX deferred_due ON deferred (sender, at);
+CREATE TABLE keys (seq INTEGER PRIMARY KEY, hash INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
+CREATE INDEX keys_hash ON keys (hash);
+CREATE TABLE senders (sender TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE state (one INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
 CREATE TABLE set_aside (
-	seq INTEGER PRIMARY KEY, id, sender, tag, trace, received, count, ids, progress
-);
-CREATE TABLE depth (callbacks INTEGER NOT NULL, ids INTEGER NOT NULL, probes INTEGER NOT NULL) STRICT;
-INSERT INTO depth VALUES (0, 0, 0);
+	n INTEGER PRIMARY KEY, kind TEXT NOT NULL, seq INTEGER NOT NULL, sender TEXT NOT NULL, id TEXT NOT NULL, at INTEGER NOT NULL,
+	why TEXT NOT NULL, told INTEGER NOT NULL, record BLOB NOT NULL
+) STRICT;
+CREATE TABLE salvages (source TEXT PRIMARY KEY, at INTEGER NOT NULL) STRICT;
 `
-
-// schema2 lets the senders' callbacks be read in turn, and remembers what senders call their requests. Its totals are kept for the same reason as the others.
-const schema2 = `
-CREATE INDEX callbacks_turns ON callbacks (sender, seq) WHERE progress IS NULL;
-CREATE INDEX callbacks_deferred_turns ON callbacks (sender, seq) WHERE progress IS NOT NULL;
-CREATE TABLE keys (
-	sender TEXT    NOT NULL,
-	key    TEXT    NOT NULL,
-	digest BLOB    NOT NULL,
-	id     TEXT    NOT NULL,
-	at     INTEGER NOT NULL,
-	PRIMARY KEY (sender, key)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX keys_at ON keys (at);
-ALTER TABLE depth ADD COLUMN keys INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE depth ADD COLUMN key_bytes INTEGER NOT NULL DEFAULT 0;
-`
-
-const columns = `id, sender, tag, trace, received, count, ids, progress`
 
 // file is the committer's connection with its prepared statements. It belongs to one goroutine.
 type file struct {
 	db       *sqlite3.Conn
-	walPages int64 // in the WAL file since it last started anew
-	// keysDropped counts keys that were forgotten before their time, since it was last read.
-	keysDropped int
+	walPages int64 // in the WAL file since it last started again
+	totals   *totals
+	scrub    scrub
+	// keysDropped counts keys that were forgotten before their time, and asides rows that were set aside, since they were last read.
+	keysDropped, asides int
+	// gone takes the callbacks to remove that are not there; see Inbox.
+	gone map[int64]struct{}
+	// behind is set when rows came to be, or were found to be intact, where the feed has looked already.
+	behind   bool
+	regained int // callbacks, see regain
 
-	begin, commit, insert, remove, setAside, depth *sqlite3.Stmt
-	keys                                           keyStatements
-	pageCount, freePages                           *sqlite3.Stmt
+	begin, commit, insert, remove, get, after *sqlite3.Stmt
+	put, removeDeferred, getDeferred          *sqlite3.Stmt
+	aside                                     *sqlite3.Stmt
+	keys                                      keyStatements
+	pageCount, freePages                      *sqlite3.Stmt
 }
 
-// connect opens one connection. journal_mode is kept in the file; the rest is per connection.
+// connect opens one connection. journal_mode is kept in the file; the rest is per connection. SQLite checks each page's form as it reads it.
 func connect(path, vfs string) (*sqlite3.Conn, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -82,7 +68,7 @@ func connect(path, vfs string) (*sqlite3.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = db.Exec(`PRAGMA busy_timeout = 5000; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL`)
+	err = db.Exec(`PRAGMA busy_timeout = 5000; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON`)
 	if err != nil {
 		return nil, errors.Join(err, disconnect(db))
 	}
@@ -92,14 +78,37 @@ func connect(path, vfs string) (*sqlite3.Conn, error) {
 // openFile opens the file for writing and proves that the disk takes a sync.
 //
 // What an earlier process, or this one before an I/O error, left in the WAL may be in the page cache only: a failed fsync forgets what it
-// could not write. So all of it is copied into the database and synced, and the WAL started anew, before anything is built on top.
-func openFile(path, vfs string) (*file, error) {
-	db, err := connect(path, vfs)
+// could not write. So all of it is copied into the database and synced, and the WAL started again, before anything is built on top. The
+// WAL's name is on disk only once its folder was synced.
+func openFile(path string, disk disk.Disk, at moment) (*file, error) {
+	lost, err := lostTail(disk, path)
+	if err != nil {
+		return nil, err
+	}
+	db, err := connect(path, disk.VFS)
 	if err != nil {
 		return nil, err
 	}
 	f := &file{db: db}
-	if err := errors.Join(f.migrate(), f.checkpoint(sqlite3.CHECKPOINT_TRUNCATE), f.probe(), f.prepare()); err != nil {
+	err = func() error {
+		if err := f.checkpoint(sqlite3.CHECKPOINT_TRUNCATE); err != nil {
+			return err
+		}
+		if err := f.migrate(); err != nil {
+			return err
+		}
+		if err := f.prepare(); err != nil {
+			return err
+		}
+		if err := f.load(); err != nil {
+			return err
+		}
+		if f.regained, err = f.regain(lost, at); err != nil {
+			return err
+		}
+		return errors.Join(f.probe(), disk.SyncFolder(filepath.Dir(path)))
+	}()
+	if err != nil {
 		return nil, errors.Join(err, f.close())
 	}
 	return f, nil
@@ -110,21 +119,48 @@ func (f *file) migrate() error {
 	switch {
 	case err != nil:
 		return err
-	case version > int64(len(schemas)):
+	case version > fileVersion:
 		return newer(version)
-	case version == int64(len(schemas)):
-		return nil
+	case version == 0:
+		others, err := f.queryInt(`SELECT count(*) FROM sqlite_schema`)
+		if err != nil {
+			return err
+		}
+		if others > 0 {
+			return errNoInbox
+		}
+		return f.db.Exec(`BEGIN IMMEDIATE;` + schema3 + marks)
+	case version < fileVersion:
+		return f.upgrade(version)
 	}
-	steps := strings.Join(schemas[version:], "")
-	return f.db.Exec(`BEGIN IMMEDIATE;` + steps + fmt.Sprintf(`PRAGMA user_version = %d; COMMIT`, len(schemas)))
+	return f.moveOld()
 }
+
+// marks ends the transaction that makes a file one of this version.
+var marks = fmt.Sprintf(`PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT`, applicationID, fileVersion)
 
 func newer(version int64) error {
-	return fmt.Errorf("its version is %d and this program knows %d: it was made by a newer one", version, len(schemas))
+	return fmt.Errorf("its version is %d and this program knows %d: it was made by a newer one", version, fileVersion)
 }
 
+// probe writes and syncs something, whatever there is to recover.
 func (f *file) probe() error {
-	return f.db.Exec(`UPDATE depth SET probes = probes + 1`)
+	f.totals.state.probes++
+	return f.transaction(func() error { return nil })
+}
+
+// transaction commits what change does and the totals with it, durable when it returns nil.
+func (f *file) transaction(change func() error) error {
+	if err := f.begin.Exec(); err != nil {
+		return err
+	}
+	if err := change(); err != nil {
+		return err
+	}
+	if err := f.totals.store(); err != nil {
+		return err
+	}
+	return f.commit.Exec()
 }
 
 func (f *file) prepare() error {
@@ -140,11 +176,16 @@ func (f *file) prepare() error {
 	}
 	f.begin = statement(`BEGIN IMMEDIATE`)
 	f.commit = statement(`COMMIT`)
-	f.insert = statement(`INSERT INTO callbacks (` + columns + `) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
-	f.remove = statement(`DELETE FROM callbacks WHERE seq = ? RETURNING count`)
-	f.setAside = statement(`INSERT OR REPLACE INTO set_aside SELECT seq, ` + columns + ` FROM callbacks WHERE seq = ?`)
-	f.depth = statement(`UPDATE depth SET callbacks = callbacks + ?, ids = ids + ?, keys = keys + ?, key_bytes = key_bytes + ? RETURNING callbacks, ids, keys, key_bytes`)
+	f.insert = statement(`INSERT INTO callbacks (seq, sender, ids, record) VALUES (?, ?, ?, ?)`)
+	f.remove = statement(`DELETE FROM callbacks WHERE seq = ? RETURNING sender, ids, record`)
+	f.get = statement(`SELECT seq, sender, ids, record FROM callbacks WHERE seq = ?`)
+	f.after = statement(`SELECT seq, sender, ids, record FROM callbacks WHERE seq > ? ORDER BY seq LIMIT ?`)
+	f.put = statement(`INSERT OR REPLACE INTO deferred (seq, sender, at, record) VALUES (?, ?, ?, ?)`)
+	f.removeDeferred = statement(`DELETE FROM deferred WHERE seq = ?`)
+	f.getDeferred = statement(`SELECT seq, sender, at, record FROM deferred WHERE seq = ?`)
+	f.aside = statement(`INSERT INTO set_aside (kind, seq, sender, id, at, why, told, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
 	f.keys.prepare(statement)
+	f.totals = newTotals(statement)
 	f.pageCount = statement(`PRAGMA page_count`)
 	f.freePages = statement(`PRAGMA freelist_count`)
 	return failed
@@ -161,117 +202,42 @@ func disconnect(db *sqlite3.Conn) error {
 	return errors.Join(err, db.Close())
 }
 
+// checkpoint copies the WAL into the database. It never waits: with a reader in the way the next one gets further.
 func (f *file) checkpoint(mode sqlite3.CheckpointMode) error {
+	if err := f.db.BusyTimeout(0); err != nil {
+		return err
+	}
 	_, _, err := f.db.WALCheckpoint("main", mode)
 	if mode == sqlite3.CHECKPOINT_TRUNCATE && err == nil {
 		f.walPages = 0
 	}
-	if errors.Is(err, sqlite3.BUSY) { // a reader is in the way; the next one gets further
-		return nil
+	if errors.Is(err, sqlite3.BUSY) {
+		err = nil
 	}
-	return err
+	return errors.Join(err, f.db.BusyTimeout(busyTimeout))
 }
 
-// totals are kept in the file, as sums and as what a transaction moves them by.
-type totals struct{ callbacks, ids, keys, keyBytes int64 }
-
-func (t *totals) add(o totals) {
-	t.callbacks, t.ids = t.callbacks+o.callbacks, t.ids+o.ids
-	t.keys, t.keyBytes = t.keys+o.keys, t.keyBytes+o.keyBytes
+// row reads a callback's row as it is.
+func (f *file) row(seq int64) (r row, found bool, err error) {
+	err = each(f.get, func(s *sqlite3.Stmt) bool {
+		r, found = scan(s), true
+		return true
+	}, seq)
+	return r, found, err
 }
 
-// write makes one transaction of the group, durable when it returns nil. What became of an append with a key is in the append then.
-func (f *file) write(appends []*pending, changes []change, memory keyMemory) (totals, error) {
-	if err := f.begin.Exec(); err != nil {
-		return totals{}, err
-	}
-	var moved totals
-	for i := range changes {
-		rows, ids, err := f.apply(&changes[i])
-		if err != nil {
-			return totals{}, err
-		}
-		moved.add(totals{callbacks: rows, ids: ids})
-	}
-	for _, p := range appends {
-		more, err := f.append(p, memory)
-		if err != nil {
-			return totals{}, err
-		}
-		moved.add(more)
-	}
-	sums, err := f.total(moved)
-	if err == nil && moved.keys > 0 {
-		sums, err = f.forget(sums, memory, 2*moved.keys) // more than came, so that it shrinks as well
-	}
-	if err != nil {
-		return totals{}, err
-	}
-	return sums, f.commit.Exec()
+// rowsAfter reads the rows behind a seq, as they are.
+func (f *file) rowsAfter(seq int64, limit int) (rows []row, err error) {
+	err = each(f.after, func(s *sqlite3.Stmt) bool {
+		rows = append(rows, scan(s))
+		return true
+	}, seq, limit)
+	return rows, err
 }
 
-func (f *file) append(p *pending, memory keyMemory) (moved totals, err error) {
-	if p.key.Value != "" && memory.age > 0 {
-		known, added, err := f.remember(p, memory)
-		if known || err != nil {
-			return totals{}, err
-		}
-		moved.add(added)
-	}
-	moved.add(totals{callbacks: 1, ids: int64(p.row.count)})
-	return moved, f.add(&p.row)
-}
-
-// apply returns by how much the change moves the totals. A change that was applied before (its commit failed late, or a crash came between)
-// finds no row and moves nothing.
-func (f *file) apply(c *change) (rows, ids int64, err error) {
-	if c.kind == setAside {
-		if err := errors.Join(f.setAside.BindInt64(1, c.seq), f.setAside.Exec()); err != nil {
-			return 0, 0, err
-		}
-	}
-	if err := f.remove.BindInt64(1, c.seq); err != nil {
-		return 0, 0, err
-	}
-	found := f.remove.Step()
-	if found {
-		rows, ids = -1, -f.remove.ColumnInt64(0)
-	}
-	if err := f.remove.Reset(); err != nil {
-		return 0, 0, err
-	}
-	if c.kind == deferred && found {
-		rows, ids = rows+1, ids+int64(c.row.count)
-		err = f.add(&c.row)
-	}
-	return rows, ids, err
-}
-
-func (f *file) add(r *row) error {
-	s := f.insert
-	err := errors.Join(
-		s.BindText(1, r.id), s.BindText(2, r.sender), s.BindText(3, r.tag), s.BindText(4, r.trace),
-		s.BindInt64(5, r.received), s.BindInt(6, r.count), s.BindBlob(7, r.ids))
-	if r.progress == nil {
-		err = errors.Join(err, s.BindNull(8))
-	} else {
-		err = errors.Join(err, s.BindBlob(8, r.progress))
-	}
-	return errors.Join(err, s.Exec())
-}
-
-// total moves the totals and returns them.
-func (f *file) total(by totals) (sums totals, err error) {
-	s := f.depth
-	err = errors.Join(s.BindInt64(1, by.callbacks), s.BindInt64(2, by.ids), s.BindInt64(3, by.keys), s.BindInt64(4, by.keyBytes))
-	if err != nil {
-		return totals{}, err
-	}
-	if !s.Step() {
-		return totals{}, errors.Join(errors.New("the table of totals is empty"), s.Reset())
-	}
-	sums = totals{s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnInt64(2), s.ColumnInt64(3)}
-	return sums, s.Reset()
+// scan copies a row of callbacks out of a statement.
+func scan(s *sqlite3.Stmt) row {
+	return row{seq: s.ColumnInt64(0), sender: s.ColumnText(1), ids: s.ColumnInt64(2), record: s.ColumnBlob(3, nil)}
 }
 
 // pages returns how many pages the file has, and how many of them are free.

@@ -16,9 +16,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ncruces/go-sqlite3"
 	"golang.org/x/sync/semaphore"
 
 	"callback-service/internal/callback"
+	"callback-service/internal/disk"
 )
 
 const (
@@ -32,24 +34,34 @@ const (
 	defaultReserve = 256 << 20
 )
 
+// closeWait is how long Close waits for a disk that hangs.
+const closeWait = 10 * time.Second
+
 // Options configure an inbox. The zero value of each field is its default.
 type Options struct {
-	MaxBytes int64        // of live pages and WAL; above it appends are refused. 0: no limit
+	// MaxBytes bounds the live pages and the WAL; above it appends are refused, and above half of it those of a sender that holds more than
+	// its equal share. 0: no limit
+	MaxBytes int64
 	Reserve  int64        // free bytes on the disk under which appends are refused. 0: 256 MiB
 	Logger   *slog.Logger // nil: slog.Default()
 	// KeyAge is how long the key of an AppendOnce is remembered. 0: not at all.
 	KeyAge time.Duration
-	// MaxKeys bounds how many are remembered, apart from MaxBytes; above it the oldest are forgotten. 0: no limit
+	// MaxKeys bounds how many are remembered, apart from MaxBytes; above it the first that came are forgotten. 0: no limit
 	MaxKeys int64
 	// OnKeysDropped is told of keys that were forgotten before their time. May be nil.
 	OnKeysDropped func(n int)
 	// OnCommit is told of each group that was committed; it runs in the committer and must be quick. May be nil.
 	OnCommit func(appends, changes int, took time.Duration)
-	// OnSetAside is told of each row that could not be decoded. May be nil.
-	OnSetAside func()
+	// OnSetAside is told of rows that failed their checksum. May be nil.
+	OnSetAside func(n int)
+	// OnReplaced is told of a damaged file that was moved aside, and OnSalvaged of what came back. May be nil.
+	OnReplaced func()
+	OnSalvaged func(Salvaged)
+	// Settled returns those of some callbacks' ids that have a receipt: salvage brings none of them back. nil: none has.
+	Settled func(ctx context.Context, ids []string) (map[string]bool, error)
 
-	Disk Disk             // where the file lies
-	Now  func() time.Time // the wall clock, by which keys grow old. nil: time.Now
+	Disk disk.Disk        // where the file lies
+	Now  func() time.Time // the wall clock, which goes into ids. nil: time.Now
 }
 
 // Inbox is the queue. All methods may be called from any goroutine.
@@ -58,47 +70,54 @@ type Inbox struct {
 	path    string
 	log     *slog.Logger
 	lock    io.Closer
+	began   time.Time // with a monotonic reading, which all ages are of
 
 	appends chan *pending
-	sweeps  chan chan swept // see ForgetKeys
+	tasks   chan task  // see do
+	broken  chan error // capacity 1: damage that a reader met
 	budget  *semaphore.Weighted
-	refusal atomic.Pointer[callback.Error] // why nothing is accepted just now; nil while it is
-	stop    chan struct{}                  // closed by Close
-	ended   chan struct{}                  // closed when the committer has ended
-	failed  error                          // why it ended, if not by Close; read after ended
-	closing sync.Once
+	stop    chan struct{} // closed by Close
+	ended   chan struct{} // closed when the committer has ended
+	failed  error         // why it ended, if not by Close; read after ended
+	once    sync.Once     // of Close
+
+	// The causes of a refusal: see there.
+	closing   atomic.Bool
+	fault     atomic.Pointer[error] // why the file is closed; nil while it is open
+	diskLow   atomic.Bool
+	busySince atomic.Int64 // when the committer began what it does, in nanoseconds since began; 0: it waits
 
 	depth, ids, keys, bytes atomic.Int64 // as of the last commit
-	keyBytes                int64        // the committer's
+	clockBase               atomic.Int64 // see clock
+	revived                 atomic.Int64 // rows up to here came back from a damaged file, and ids of theirs may wait
 
-	mu      sync.Mutex
-	changes []change      // removals and the like that wait for the committer; owned by mu
-	changed chan struct{} // capacity 1: there are changes
-	arrived chan struct{} // closed and replaced at each commit with appends; owned by mu
+	mu        sync.Mutex
+	changes   []change      // removals and the like that wait for the committer; owned by mu, like all that follows
+	released  []int64       // callbacks that may be handed out again, for the feed
+	startOver bool          // the feed has to look through the file from the start
+	dueNews   bool          // something was deferred
+	arrived   chan struct{} // closed and replaced when there is news for the feed
+	changed   chan struct{} // capacity 1: there are changes
 
-	readers readers
-	write   *file // owned by the committer; nil after an I/O error, until it was opened anew
-	dirty   error // set by the committer when the file must be opened anew
-	used    bool  // when it was opened
-}
+	readers  readers
+	write    *file              // owned by the committer, like all that follows; nil after an error, until the file was opened again
+	last     int64              // seq that was given
+	replaced time.Time          // when the file was moved aside
+	blind    bool               // the last look at the disk failed
+	gone     map[int64]struct{} // callbacks that were removed since and were not there: salvage leaves them. nil: it has nothing to do
 
-// pending is an append on its way through the committer.
-type pending struct {
-	row    row
-	size   int64
-	key    callback.Key
-	result chan error // capacity 1: the committer never waits for a sender that has gone
-
-	// What the committer found out about the key, to be read after a result of nil:
-	first    string // the id of the callback that was accepted under it before
-	conflict *callback.Error
+	used      bool // when it was opened
+	salvages  sync.WaitGroup
+	salvaging sync.Mutex             // one file at a time
+	salvage   atomic.Pointer[string] // the file that is being salvaged
 }
 
 // change is anything but an append. Changes are repeated until they are durable.
 type change struct {
-	kind kind
-	seq  int64
-	row  row // for deferred: what takes the old row's place at the tail
+	kind     kind
+	table    string            // for setAside
+	seq      int64             // for removed and setAside
+	deferral callback.Deferral // for deferred
 }
 
 type kind int
@@ -110,13 +129,15 @@ const (
 )
 
 // Open opens or creates the inbox at path and starts its committer, which Close stops and waits for. It fails when another process has the
-// inbox open, when the folder cannot be written, and when the file is of a newer version.
+// inbox open, when the folder cannot be written, and when the file is of a newer version or no inbox. An inbox that is damaged beyond single
+// rows is moved aside, and what can be read of it is brought back meanwhile.
 func Open(path string, o Options) (*Inbox, error) {
 	in, err := open(path, o)
 	if err != nil {
 		return nil, err
 	}
 	go in.run()
+	in.resumeSalvage()
 	return in, nil
 }
 
@@ -130,85 +151,73 @@ func open(path string, o Options) (*Inbox, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Disk = o.Disk.orSystem()
-	if err := o.Disk.Create(path); err != nil {
-		return nil, fmt.Errorf("inbox %s: %w", path, err)
-	}
-	lock, err := o.Disk.Lock(path)
+	o.Disk = o.Disk.OrSystem()
+	named := func(err error) error { return fmt.Errorf("inbox %s: %w", path, err) }
+	real, err := o.Disk.Create(path)
 	if err != nil {
-		return nil, fmt.Errorf("inbox %s: %w", path, err)
+		return nil, named(err)
+	}
+	lock, err := o.Disk.Lock(real)
+	if errors.Is(err, disk.ErrInUse) {
+		err = fmt.Errorf("%w; give each its own --inbox-url", err)
+	}
+	if err != nil {
+		return nil, named(err)
 	}
 	in := &Inbox{
-		options: o, path: path, log: o.Logger, lock: lock,
-		appends: make(chan *pending, queueLength), sweeps: make(chan chan swept), budget: semaphore.NewWeighted(queueBytes),
-		stop: make(chan struct{}), ended: make(chan struct{}),
-		changed: make(chan struct{}, 1), arrived: make(chan struct{}),
-		readers: readers{reader{mu: make(mutex, 1)}, reader{mu: make(mutex, 1)}},
+		options: o, path: real, log: o.Logger, lock: lock, began: time.Now(),
+		appends: make(chan *pending, queueLength), tasks: make(chan task), broken: make(chan error, 1),
+		budget: semaphore.NewWeighted(queueBytes), stop: make(chan struct{}), ended: make(chan struct{}),
+		changed: make(chan struct{}, 1), arrived: make(chan struct{}), startOver: true,
+		readers: readers{connection{mu: make(mutex, 1)}, connection{mu: make(mutex, 1)}},
 	}
-	if err := in.reopen(); err != nil {
-		return nil, errors.Join(fmt.Errorf("inbox %s: %w", path, err), in.closeFiles(), lock.Close())
+	in.clockBase.Store(o.Now().UnixMicro())
+	if err := in.start(); err != nil {
+		return nil, errors.Join(named(err), in.closeFiles(), lock.Close())
 	}
-	n, err := in.write.queryInt(`SELECT count(*) FROM sqlite_sequence WHERE name = 'callbacks'`)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("inbox %s: %w", path, err), in.closeFiles(), lock.Close())
-	}
-	in.used = n > 0
-	in.guardDisk()
+	in.used = in.last > 0 || in.write == nil
+	in.lookAtDisk()
 	return in, nil
 }
 
-// Append makes c durable: when it returns nil, c is on disk and fsynced. c.Seq is ignored. It waits at most 5 seconds.
-// Errors are *callback.Error: inbox_full means that nothing was stored; after unavailable it is unknown, and the sender repeats.
-func (in *Inbox) Append(ctx context.Context, c *callback.Callback) error {
-	return in.submit(ctx, &pending{row: encode(c), result: make(chan error, 1)})
-}
-
-// AppendOnce is Append, but for a callback whose sender has posted the same body under the same key before: then nothing is stored, and first
-// is the id that it got that time. The key becomes durable with the callback. The same key with another body is idempotency_conflict.
-func (in *Inbox) AppendOnce(ctx context.Context, c *callback.Callback, key callback.Key) (first string, err error) {
-	p := &pending{row: encode(c), key: key, result: make(chan error, 1)}
-	if err := in.submit(ctx, p); err != nil {
-		return "", err
-	}
-	if p.conflict != nil {
-		return "", p.conflict
-	}
-	return p.first, nil
-}
-
-// submit hands p to the committer and waits for its commit.
-func (in *Inbox) submit(ctx context.Context, p *pending) error {
-	if refused := in.refusal.Load(); refused != nil {
-		return refused
-	}
-	ctx, cancel := context.WithTimeout(ctx, appendWait)
-	defer cancel()
-	p.size = min(p.row.size()+int64(len(p.key.Value)), queueBytes)
-	if err := in.budget.Acquire(ctx, p.size); err != nil {
-		return unavailable("the inbox is behind; nothing was stored", err)
-	}
-	select {
-	case in.appends <- p:
-	case <-ctx.Done():
-		in.budget.Release(p.size)
-		return unavailable("the inbox is behind; nothing was stored", ctx.Err())
-	case <-in.stop:
-		in.budget.Release(p.size)
-		return errClosing
-	}
-	select {
-	case err := <-p.result:
+// start opens the file for the first time. A damaged one is replaced if it is known to be an inbox of this version; what is no inbox is
+// left as it is.
+func (in *Inbox) start() error {
+	if err := in.finishMove(); err != nil {
 		return err
-	case <-ctx.Done():
-		return unavailable("no answer from the disk in time; the callback may or may not be stored, repeat it", ctx.Err())
-	case <-in.ended:
-		select {
-		case err := <-p.result:
-			return err
-		default:
-			return errClosing
-		}
 	}
+	id, err := identify(in.options.Disk, in.path)
+	switch {
+	case err != nil:
+		return err
+	case id.empty:
+		in.log.Info("inbox: there is none yet; a new one is made", "path", in.path)
+	case !id.inbox && !id.old && !id.blank:
+		return errNoInbox
+	case id.inbox && id.version > fileVersion:
+		return newer(id.version)
+	}
+	err = in.reopen()
+	if errors.Is(err, sqlite3.FULL) { // others of the service go on, and the committer tries again
+		in.fault.Store(&err)
+		in.log.Error("inbox: the disk is full; the file is opened when there is room", "path", in.path, "error", err)
+		return nil
+	}
+	if err == nil || !isDamage(err) {
+		return err
+	}
+	if id.old {
+		return fmt.Errorf("it is of an older version and damaged, and its rows have no checksums to tell which are sound; "+
+			"let the release that made it empty it, or move it away and start with a new one: %w", err)
+	}
+	if id.blank {
+		return err
+	}
+	in.fault.Store(&err)
+	if err := in.replace(err); err != nil {
+		return err
+	}
+	return in.reopen()
 }
 
 // Remove takes callbacks out for good. It does not wait: a removal that fails, or that a crash forgets, is repeated or the callback is
@@ -221,10 +230,10 @@ func (in *Inbox) Remove(seqs ...int64) {
 	in.enqueue(changes...)
 }
 
-// Defer puts c, with its Objects, Attempts (not nil) and Done, in place of what is at c.Seq, under a new Seq: it comes out of Deferred
-// then. Like Remove it does not wait, and a crash before its commit leaves the callback as it was.
-func (in *Inbox) Defer(c *callback.Callback) {
-	in.enqueue(change{kind: deferred, seq: c.Seq, row: encode(c)})
+// Defer writes down which ids of a callback wait for their due time. Like Remove it does not wait, and a crash before its commit leaves
+// what was written before. A wait is never longer than an hour.
+func (in *Inbox) Defer(d callback.Deferral) {
+	in.enqueue(change{kind: deferred, seq: d.Seq, deferral: d})
 }
 
 func (in *Inbox) enqueue(changes ...change) {
@@ -239,7 +248,7 @@ func (in *Inbox) enqueue(changes ...change) {
 
 // Ready returns nil while callbacks are accepted, else the *callback.Error that Append answers.
 func (in *Inbox) Ready() error {
-	if refused := in.refusal.Load(); refused != nil {
+	if refused := in.refusal(); refused != nil {
 		return refused
 	}
 	return nil
@@ -275,20 +284,35 @@ func (in *Inbox) Err() error {
 	}
 }
 
-// Close stops accepting, commits what waits, ends the committer and releases the file. It is the last call.
+// Close stops accepting, commits what waits, ends the committer and releases the file. It is the last call. On a disk that hangs it gives up
+// after a while: what was not committed was not acknowledged either.
 func (in *Inbox) Close() error {
 	var err error
-	in.closing.Do(func() {
-		in.refusal.Store(errClosing)
+	in.once.Do(func() {
+		in.closing.Store(true)
 		close(in.stop)
-		<-in.ended
-		err = errors.Join(in.closeFiles(), in.lock.Close())
+		closed := make(chan error, 1)
+		go func() { // ends with the disk's answer
+			<-in.ended
+			in.salvages.Wait()
+			closed <- errors.Join(in.closeFiles(), in.lock.Close())
+		}()
+		timeout := time.NewTimer(closeWait)
+		defer timeout.Stop()
+		select {
+		case err = <-closed:
+		case <-timeout.C:
+			err = fmt.Errorf("inbox %s: the disk has not answered for %v; the file was left as it is", in.path, closeWait)
+		}
 	})
 	return err
 }
 
-var errClosing = &callback.Error{Code: callback.Unavailable, Detail: "the service is shutting down; repeat the callback", RetryAfter: time.Second}
-
-func unavailable(detail string, err error) *callback.Error {
-	return &callback.Error{Code: callback.Unavailable, Detail: detail, RetryAfter: time.Second, Err: err}
+func (in *Inbox) closeFiles() error {
+	err := in.readers.close()
+	if in.write != nil {
+		err = errors.Join(err, in.write.close())
+		in.write = nil
+	}
+	return err
 }

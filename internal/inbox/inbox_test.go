@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"callback-service/internal/callback"
+	"callback-service/internal/disk"
 	"callback-service/internal/inbox/inboxtest"
 )
 
@@ -33,8 +35,7 @@ func TestContract(t *testing.T) {
 
 type engine struct{ *Inbox }
 
-func (e engine) Fresh() inboxtest.Feed    { return e.Inbox.Fresh() }
-func (e engine) Deferred() inboxtest.Feed { return e.Inbox.Deferred() }
+func (e engine) Feed() inboxtest.Feed { return e.Inbox.Feed() }
 
 func TestSecondProcessIsRefused(t *testing.T) {
 	path := newPath(t)
@@ -74,8 +75,13 @@ func TestFullInboxRefusesAndRecovers(t *testing.T) {
 	}
 	var err error
 	accepted := 0
+	nobody := func(ids ...int64) *callback.Callback {
+		c := inboxtest.New(ids...)
+		c.Sender = "" // where nobody has a name there are no shares
+		return c
+	}
 	for ; err == nil && accepted < 1000; accepted++ {
-		err = in.Append(t.Context(), inboxtest.New(ids...))
+		err = in.Append(t.Context(), nobody(ids...))
 	}
 	var coded *callback.Error
 	require.ErrorAs(t, err, &coded)
@@ -83,20 +89,53 @@ func TestFullInboxRefusesAndRecovers(t *testing.T) {
 	require.Positive(t, coded.RetryAfter)
 	require.Less(t, accepted, 60, "256 KiB hold no more than that")
 	for accepted--; in.Ready() == nil && accepted < 1000; { // what is left has room for small ones
-		if in.Append(t.Context(), inboxtest.New(1)) == nil {
+		if in.Append(t.Context(), nobody(1)) == nil {
 			accepted++
 		}
 	}
 	require.Error(t, in.Ready())
 
-	feed := in.Fresh()
+	feed := in.Feed()
 	for range accepted {
 		found, err := feed.Next(t.Context(), 1)
 		require.NoError(t, err)
 		in.Remove(found[0].Seq)
 	}
 	require.Eventually(t, func() bool { return in.Ready() == nil }, 10*time.Second, time.Millisecond)
-	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
+	require.NoError(t, in.Append(t.Context(), nobody(1)))
+}
+
+// Above half of the limit nobody has more than an equal share of it, and one is left for whoever comes.
+func TestRoomIsShared(t *testing.T) {
+	const limit = 1 << 20
+	in := run(t, newPath(t), Options{MaxBytes: limit})
+	defer func() { require.NoError(t, in.Close()) }()
+	ids := make([]int64, 100)
+	for i := range ids {
+		ids[i] = int64(i) << 40
+	}
+	flood := func(sender string) (held int64) {
+		for {
+			c := inboxtest.New(ids...)
+			c.Sender = sender
+			err := in.Append(t.Context(), c)
+			if err == nil {
+				r := rowOf(t, c)
+				held += r.size()
+				continue
+			}
+			var coded *callback.Error
+			require.ErrorAs(t, err, &coded)
+			require.Equal(t, callback.InboxFull, coded.Code)
+			require.Contains(t, coded.Detail, "your share")
+			require.NoError(t, in.Ready(), "there is room for others")
+			return held
+		}
+	}
+	require.InDelta(t, limit/2, flood("a"), limit/8)
+	require.InDelta(t, limit/3, flood("b"), limit/8)
+	require.NoError(t, in.Append(t.Context(), from("c")))
+	require.ErrorContains(t, in.Append(t.Context(), from("a")), "your share")
 }
 
 func TestFileShrinksOnceDrained(t *testing.T) {
@@ -118,7 +157,7 @@ func TestFileShrinksOnceDrained(t *testing.T) {
 		})
 	}
 	group.Wait()
-	feed := in.Fresh()
+	feed := in.Feed()
 	for range 64 * 40 {
 		found, err := feed.Next(t.Context(), 1)
 		require.NoError(t, err)
@@ -139,7 +178,7 @@ func TestFileShrinksOnceDrained(t *testing.T) {
 
 func TestDiskReserve(t *testing.T) {
 	var free atomic.Int64
-	in := run(t, newPath(t), Options{Disk: Disk{Free: func(string) (int64, error) { return free.Load(), nil }}})
+	in := run(t, newPath(t), Options{Disk: disk.Disk{Free: func(string) (int64, error) { return free.Load(), nil }}})
 	defer func() { require.NoError(t, in.Close()) }()
 	var coded *callback.Error
 	require.ErrorAs(t, in.Append(t.Context(), inboxtest.New(1)), &coded)
@@ -152,42 +191,66 @@ func TestDiskReserve(t *testing.T) {
 
 	free.Store(1 << 20)
 	require.Eventually(t, func() bool { return in.Ready() != nil }, 10*time.Second, time.Millisecond)
-	found, err := in.Fresh().Next(t.Context(), 1)
+	found, err := in.Feed().Next(t.Context(), 1)
 	require.NoError(t, err)
 	in.Remove(found[0].Seq) // removals go on: they are the way out
 	require.Eventually(t, func() bool { return in.Stats().Callbacks == 0 }, 10*time.Second, time.Millisecond)
 }
 
-func TestBrokenRowIsSetAside(t *testing.T) {
-	path := newPath(t)
-	in := run(t, path, Options{})
-	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
-	require.NoError(t, in.Append(t.Context(), inboxtest.New(2)))
-	require.NoError(t, in.Close())
+// Promise 11: what was changed on disk does not come out, whichever column it is in; the rest does.
+func TestDamagedRowsAreSetAside(t *testing.T) {
+	for name, damage := range map[string]string{
+		"record":  `UPDATE callbacks SET record = CAST(substr(record, 1, 30) || x'00' || substr(record, 32) AS BLOB) WHERE seq = %d`,
+		"ids":     `UPDATE callbacks SET ids = ids + 1 WHERE seq = %d`,
+		"sender":  `UPDATE callbacks SET sender = 'other' WHERE seq = %d`,
+		"seq":     `UPDATE callbacks SET seq = seq - 1 WHERE seq = %d`,
+		"version": `UPDATE callbacks SET record = CAST(x'07' || substr(record, 2) AS BLOB) WHERE seq = %d`,
+		"head":    `UPDATE callbacks SET record = CAST(x'0100000000' || substr(record, 6) AS BLOB) WHERE seq = %d`,
+		"empty":   `UPDATE callbacks SET record = x'' WHERE seq = %d`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := newPath(t)
+			in := run(t, path, Options{})
+			hit, whole := inboxtest.New(1), inboxtest.New(2)
+			require.NoError(t, in.Append(t.Context(), hit))
+			require.NoError(t, in.Append(t.Context(), whole))
+			require.NoError(t, in.Close())
+			alter(t, path, fmt.Sprintf(damage, hit.Seq))
+
+			var aside atomic.Int64
+			in = run(t, path, Options{OnSetAside: func(n int) { aside.Add(int64(n)) }})
+			found, err := in.Feed().Next(t.Context(), 10)
+			require.NoError(t, err)
+			require.Len(t, found, 1)
+			require.Equal(t, []int64{2}, found[0].Objects)
+			require.Eventually(t, func() bool { return aside.Load() == 1 }, 10*time.Second, time.Millisecond)
+			receipts, err := in.Damaged(t.Context(), 10)
+			require.NoError(t, err)
+			if name == "record" || name == "ids" || name == "version" { // the id and the sender are intact
+				require.Len(t, receipts, 1)
+				require.Equal(t, []string{hit.ID, hit.Sender}, []string{receipts[0].CallbackID, receipts[0].Sender})
+				require.NoError(t, in.Told(t.Context(), hit.ID))
+				receipts, err = in.Damaged(t.Context(), 10)
+				require.NoError(t, err)
+			}
+			require.Empty(t, receipts)
+			require.NoError(t, in.Close())
+
+			s, err := Inspect(path)
+			require.NoError(t, err)
+			require.Len(t, s.Damaged, 1)
+			require.EqualValues(t, []int64{1, 1}, []int64{s.SetAside, s.Callbacks})
+		})
+	}
+}
+
+// alter does something to the file of a stopped inbox.
+func alter(t *testing.T, path, sql string) {
+	t.Helper()
 	db, err := connect(path, "")
 	require.NoError(t, err)
-	require.NoError(t, db.Exec(`UPDATE callbacks SET ids = x'0180' WHERE seq = 1`))
+	require.NoError(t, db.Exec(sql))
 	require.NoError(t, db.Close())
-
-	var aside atomic.Int64
-	in = run(t, path, Options{OnSetAside: func() { aside.Add(1) }})
-	found, err := in.Fresh().Next(t.Context(), 10)
-	require.NoError(t, err)
-	require.Len(t, found, 1)
-	require.Equal(t, []int64{2}, found[0].Objects)
-	require.EqualValues(t, 1, aside.Load())
-	require.NoError(t, in.Close())
-
-	db, err = connect(path, "")
-	require.NoError(t, err)
-	f := &file{db: db}
-	kept, err := f.queryInt(`SELECT count(*) FROM set_aside WHERE seq = 1 AND ids = x'0180'`)
-	require.NoError(t, err)
-	require.EqualValues(t, 1, kept)
-	require.NoError(t, db.Close())
-	in = run(t, path, Options{})
-	require.EqualValues(t, 1, in.Stats().Callbacks)
-	require.NoError(t, in.Close())
 }
 
 // A million callbacks must not make the start slow: what is counted at the start is a stored total, and nothing is read but the head.
@@ -198,7 +261,7 @@ func TestTotalsSurviveARestart(t *testing.T) {
 	for range 10 {
 		require.NoError(t, in.Append(t.Context(), inboxtest.New(1, 2, 3)))
 	}
-	found, err := in.Fresh().Next(t.Context(), 1)
+	found, err := in.Feed().Next(t.Context(), 1)
 	require.NoError(t, err)
 	in.Remove(found[0].Seq, found[0].Seq) // a repeated removal counts once
 	require.NoError(t, in.Close())

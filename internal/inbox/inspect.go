@@ -1,11 +1,13 @@
 package inbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -15,12 +17,14 @@ import (
 type Summary struct {
 	Callbacks int64      `json:"callbacks"`
 	IDs       int64      `json:"ids"`
-	Deferred  int64      `json:"deferred"` // callbacks with ids that failed and are tried again
-	SetAside  int64      `json:"set_aside"`
+	Deferred  int64      `json:"deferred"` // callbacks with ids that wait for their time
+	NextDue   *time.Time `json:"next_due,omitempty"`
+	SetAside  int64      `json:"set_aside"` // damaged rows
 	Keys      int64      `json:"keys"`
 	Bytes     int64      `json:"bytes"`
-	Oldest    *time.Time `json:"oldest,omitempty"` // when the one at the head was received
+	Oldest    *time.Time `json:"oldest,omitempty"` // when the one that has waited longest was received
 	Senders   []Waiting  `json:"senders"`
+	Damaged   []Aside    `json:"damaged"` // what was set aside, the first thousand
 }
 
 // Waiting is what waits of one sender.
@@ -29,6 +33,20 @@ type Waiting struct {
 	Callbacks int64  `json:"callbacks"`
 	IDs       int64  `json:"ids"`
 }
+
+// Aside is a damaged row that was set aside. CallbackID and Sender are empty where they are damaged too.
+type Aside struct {
+	Table      string    `json:"table"`
+	Seq        int64     `json:"seq"`
+	CallbackID string    `json:"callback_id,omitempty"`
+	Sender     string    `json:"sender,omitempty"`
+	At         time.Time `json:"at"`
+	Why        string    `json:"why"`
+	Bytes      int64     `json:"bytes"`
+}
+
+// ErrOlder is why a file of an older version is not read.
+var ErrOlder = fmt.Errorf("the service makes version %d of it when it starts with it", fileVersion)
 
 // Inspect reads the file of a stopped service, or a copy of one with its -wal beside it. It changes nothing.
 func Inspect(path string) (s Summary, err error) {
@@ -49,7 +67,7 @@ func Inspect(path string) (s Summary, err error) {
 		return s, fmt.Errorf("%s: %w", path, err)
 	}
 	s.Bytes = info.Size()
-	s.Senders = []Waiting{}
+	s.Senders, s.Damaged = []Waiting{}, []Aside{}
 	if err := errors.Join(s.read(db), disconnect(db)); err != nil {
 		return s, fmt.Errorf("%s cannot be read as an inbox: %w", path, err)
 	}
@@ -63,26 +81,46 @@ func (s *Summary) read(db *sqlite3.Conn) error {
 		return err
 	case version == 0:
 		return errors.New("it has no version of an inbox")
-	case version > int64(len(schemas)):
+	case version > fileVersion:
 		return newer(version)
+	case version < fileVersion:
+		return fmt.Errorf("its version is %d: %w", version, ErrOlder)
 	}
-	depth := `SELECT callbacks, ids, keys FROM depth`
-	if version == 1 { // keys came with the second
-		depth = `SELECT callbacks, ids, 0 FROM depth`
-	}
-	var oldest int64
+	var broken error
 	for _, q := range []struct {
 		sql string
 		row func(*sqlite3.Stmt)
 	}{
-		{depth, func(r *sqlite3.Stmt) {
-			s.Callbacks, s.IDs, s.Keys = r.ColumnInt64(0), r.ColumnInt64(1), r.ColumnInt64(2)
+		{`SELECT record FROM state`, func(r *sqlite3.Stmt) {
+			var st state
+			if !unsum(r.ColumnRawBlob(0), tableState, "", st.fields()...) {
+				broken = fmt.Errorf("the totals are damaged: %w", errRecord)
+			}
+			s.Callbacks, s.IDs, s.Deferred, s.SetAside, s.Keys = st.callbacks, st.ids, st.deferred, st.setAside, st.keys
 		}},
-		{`SELECT count(*) FROM callbacks WHERE progress IS NOT NULL`, func(r *sqlite3.Stmt) { s.Deferred = r.ColumnInt64(0) }},
-		{`SELECT count(*) FROM set_aside`, func(r *sqlite3.Stmt) { s.SetAside = r.ColumnInt64(0) }},
-		{`SELECT received FROM callbacks ORDER BY seq LIMIT 1`, func(r *sqlite3.Stmt) { oldest = r.ColumnInt64(0) }},
-		{`SELECT sender, count(*), sum(count) FROM callbacks GROUP BY sender ORDER BY 3 DESC LIMIT 1000`, func(r *sqlite3.Stmt) {
-			s.Senders = append(s.Senders, Waiting{r.ColumnText(0), r.ColumnInt64(1), r.ColumnInt64(2)})
+		{`SELECT min(at) FROM deferred`, func(r *sqlite3.Stmt) {
+			if at := r.ColumnInt64(0); at > 0 && at < never {
+				s.NextDue = new(time.UnixMicro(at).UTC())
+			}
+		}},
+		{`SELECT seq, sender, ids, record FROM callbacks ORDER BY seq LIMIT 1`, func(r *sqlite3.Stmt) {
+			head := scan(r)
+			if c, err := head.decode(); err == nil {
+				s.Oldest = &c.Received
+			}
+		}},
+		{`SELECT sender, record FROM senders`, func(r *sqlite3.Stmt) {
+			w, bytes := Waiting{Sender: r.ColumnText(0)}, int64(0)
+			if !unsum(r.ColumnRawBlob(1), tableSenders, w.Sender, &w.Callbacks, &w.IDs, &bytes) {
+				broken = fmt.Errorf("the totals of sender %q are damaged: %w", w.Sender, errRecord)
+			}
+			s.Senders = append(s.Senders, w)
+		}},
+		{`SELECT kind, seq, id, sender, at, why, length(record) FROM set_aside ORDER BY n LIMIT 1000`, func(r *sqlite3.Stmt) {
+			s.Damaged = append(s.Damaged, Aside{
+				Table: r.ColumnText(0), Seq: r.ColumnInt64(1), CallbackID: r.ColumnText(2), Sender: r.ColumnText(3),
+				At: time.UnixMicro(r.ColumnInt64(4)).UTC(), Why: r.ColumnText(5), Bytes: r.ColumnInt64(6),
+			})
 		}},
 	} {
 		r, _, err := db.Prepare(q.sql)
@@ -96,9 +134,7 @@ func (s *Summary) read(db *sqlite3.Conn) error {
 			return err
 		}
 	}
-	if s.Callbacks > 0 && oldest > 0 {
-		at := time.UnixMicro(oldest).UTC()
-		s.Oldest = &at
-	}
-	return nil
+	slices.SortFunc(s.Senders, func(a, b Waiting) int { return cmp.Or(cmp.Compare(b.IDs, a.IDs), cmp.Compare(a.Sender, b.Sender)) })
+	s.Senders = s.Senders[:min(len(s.Senders), 1000)]
+	return broken
 }

@@ -3,173 +3,201 @@ package inbox
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
+	"github.com/oklog/ulid/v2"
 
 	"callback-service/internal/callback"
 )
 
-// keyMemory bounds what is remembered of senders' keys.
-type keyMemory struct {
-	now time.Time
-	age time.Duration // how long a key is remembered; 0: not at all
-	max int64         // keys; 0: no limit
+// A key's row lies at the seq of its callback, so that keys are forgotten in the order in which they came. Its record: a checksum of 4 bytes,
+// the id of the callback (16), the digest of the body (32), the time by the inbox's clock as a varint, the sender's length and bytes, the key.
+
+// memory of a key: what its record says.
+type memory struct {
+	id, digest  []byte
+	at          int64
+	sender, key string
 }
 
-// forgotten is up to when keys are.
-func (m keyMemory) forgotten() int64 { return m.now.Add(-m.age).UnixMicro() }
+func (m *memory) encode(seq, hash int64) []byte {
+	b := make([]byte, 4, 4+16+32+10+2+len(m.sender)+len(m.key))
+	b = append(append(b, m.id...), m.digest...)
+	b = binary.AppendUvarint(b, uint64(m.at))
+	b = append(binary.AppendUvarint(b, uint64(len(m.sender))), m.sender...)
+	b = append(b, m.key...)
+	binary.BigEndian.PutUint32(b, checksum(tableKeys, seq, "", hash, b[4:]))
+	return b
+}
 
-func (in *Inbox) memory() keyMemory {
-	return keyMemory{now: in.options.Now(), age: in.options.KeyAge, max: in.options.MaxKeys}
+func decodeMemory(seq, hash int64, record []byte) (m memory, err error) {
+	if len(record) < 4 || binary.BigEndian.Uint32(record) != checksum(tableKeys, seq, "", hash, record[4:]) {
+		return m, errRecord
+	}
+	b := reader{rest: record[4:]}
+	m = memory{id: b.bytes(16), digest: b.bytes(32), at: int64(b.uvarint()), sender: b.text()}
+	m.key = string(b.bytes(uint64(len(b.rest))))
+	return m, b.end()
+}
+
+// hashOf finds a key. Two keys with the same hash are told apart by their records.
+func hashOf(sender, key string) int64 {
+	sum := sha256.Sum256([]byte(sender + "\x00" + key))
+	return int64(binary.BigEndian.Uint64(sum[:8]))
 }
 
 // keyStatements are the committer's, on the table keys.
 type keyStatements struct{ find, insert, oldest, remove *sqlite3.Stmt }
 
 func (k *keyStatements) prepare(statement func(string) *sqlite3.Stmt) {
-	k.find = statement(`SELECT id, digest, at FROM keys WHERE sender = ? AND key = ?`)
-	k.insert = statement(`INSERT OR REPLACE INTO keys (sender, key, digest, id, at) VALUES (?, ?, ?, ?, ?)`)
-	k.oldest = statement(`SELECT sender, key, at FROM keys ORDER BY at LIMIT 1`)
-	k.remove = statement(`DELETE FROM keys WHERE sender = ? AND key = ?`)
+	k.find = statement(`SELECT seq, hash, record FROM keys WHERE hash = ?`)
+	k.insert = statement(`INSERT INTO keys (seq, hash, record) VALUES (?, ?, ?)`)
+	k.oldest = statement(`SELECT seq, hash, record FROM keys ORDER BY seq LIMIT 1`)
+	k.remove = statement(`DELETE FROM keys WHERE seq = ?`)
 }
 
-// keyBytes is about what a key takes in the file: in the table and in the index by time, in pages that are two thirds full.
-func keyBytes(sender, key string) int64 { return int64(2*(len(sender)+len(key))+100) * 3 / 2 }
+// keyBytes is about what a key takes in the file: in the table and in the index, in pages that are two thirds full.
+func keyBytes(sender, key string) int64 { return int64(len(sender)+len(key)+100) * 3 / 2 }
 
 // remember puts p's key into the transaction. It is known when a request under it was accepted before, in this transaction or an earlier one:
 // then p.first says which, or p.conflict that its body was another.
-func (f *file) remember(p *pending, memory keyMemory) (known bool, added totals, err error) {
-	id, digest, at, found, err := f.findKey(p.row.sender, p.key.Value)
+func (f *file) remember(p *pending, at moment) (known bool, err error) {
+	hash := hashOf(p.row.sender, p.key.Value)
+	old, found, err := f.findKey(hash, p.row.sender, p.key.Value, at)
 	if err != nil {
-		return false, totals{}, err
+		return false, err
 	}
-	if found && at > memory.forgotten() {
-		if bytes.Equal(digest, p.key.Digest[:]) {
+	if found.seq != 0 && old.at > at.forgotten() {
+		id := ulid.ULID(old.id).String()
+		if bytes.Equal(old.digest, p.key.Digest[:]) {
 			p.first = id
 		} else {
 			p.conflict = callback.Errorf(callback.IdempotencyConflict, "callback %s was posted under the same idempotency key with another body; use a new key", id)
 		}
-		return true, totals{}, nil
+		return true, nil
 	}
+	if found.seq != 0 {
+		if err := f.dropKey(found.seq, &old); err != nil {
+			return false, err
+		}
+	}
+	m := memory{id: p.row.record[idAt:bodyAt], digest: p.key.Digest[:], at: at.clock, sender: p.row.sender, key: p.key.Value}
+	return false, f.addKey(p.row.seq, hash, &m)
+}
+
+func (f *file) addKey(seq, hash int64, m *memory) error {
+	f.totals.state.keys++
+	f.totals.state.keyBytes += keyBytes(m.sender, m.key)
 	s := f.keys.insert
-	err = errors.Join(s.BindText(1, p.row.sender), s.BindText(2, p.key.Value), s.BindBlob(3, p.key.Digest[:]), s.BindText(4, p.row.id),
-		s.BindInt64(5, memory.now.UnixMicro()), s.Exec())
-	if !found {
-		added = totals{keys: 1, keyBytes: keyBytes(p.row.sender, p.key.Value)}
-	}
-	return false, added, err
+	return errors.Join(s.BindInt64(1, seq), s.BindInt64(2, hash), s.BindBlob(3, m.encode(seq, hash)), s.Exec())
 }
 
-func (f *file) findKey(sender, key string) (id string, digest []byte, at int64, found bool, err error) {
-	s := f.keys.find
-	if err := errors.Join(s.BindText(1, sender), s.BindText(2, key)); err != nil {
-		return "", nil, 0, false, err
-	}
-	if found = s.Step(); found {
-		id, digest, at = s.ColumnText(0), s.ColumnBlob(1, nil), s.ColumnInt64(2)
-	}
-	return id, digest, at, found, s.Reset()
+func (f *file) dropKey(seq int64, m *memory) error {
+	f.totals.state.keys--
+	f.totals.state.keyBytes -= keyBytes(m.sender, m.key)
+	return errors.Join(f.keys.remove.BindInt64(1, seq), f.keys.remove.Exec())
 }
 
-// forget drops up to limit keys that are too old or too many, the oldest first, in the transaction that is open.
-func (f *file) forget(sums totals, memory keyMemory, limit int64) (totals, error) {
-	var moved totals
+// keyRow is a row of the table keys as it lies there.
+type keyRow struct {
+	seq, hash int64
+	record    []byte
+}
+
+func (f *file) keyRows(s *sqlite3.Stmt) (rows []keyRow, err error) {
+	for s.Step() {
+		rows = append(rows, keyRow{s.ColumnInt64(0), s.ColumnInt64(1), s.ColumnBlob(2, nil)})
+	}
+	return rows, s.Reset()
+}
+
+// findKey finds a sender's key. What is damaged on the way is set aside; found.seq is 0 when there is none.
+func (f *file) findKey(hash int64, sender, key string, at moment) (m memory, found keyRow, err error) {
+	if err := f.keys.find.BindInt64(1, hash); err != nil {
+		return m, found, err
+	}
+	rows, err := f.keyRows(f.keys.find)
+	if err != nil {
+		return m, found, err
+	}
+	for _, r := range rows {
+		m, err := decodeMemory(r.seq, r.hash, r.record)
+		switch {
+		case err != nil:
+			if err := f.setAside(tableKeys, r.seq, at); err != nil {
+				return m, found, err
+			}
+		case m.sender == sender && m.key == key:
+			return m, r, nil
+		}
+	}
+	return m, found, nil
+}
+
+// forget drops up to limit keys that are too old or too many, the first that came first, in the transaction that is open.
+func (f *file) forget(at moment, limit int64) error {
 	for ; limit > 0; limit-- {
-		sender, key, at, found, err := f.oldestKey()
+		rows, err := f.keyRows(f.keys.oldest)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		r := rows[0]
+		m, err := decodeMemory(r.seq, r.hash, r.record)
 		if err != nil {
-			return totals{}, err
+			if err := f.setAside(tableKeys, r.seq, at); err != nil {
+				return err
+			}
+			continue
 		}
-		tooMany := memory.max > 0 && sums.keys+moved.keys > memory.max
-		if !found || at > memory.forgotten() && !tooMany {
-			break
+		tooMany := at.maxKeys > 0 && f.totals.state.keys > at.maxKeys
+		if m.at > at.forgotten() && !tooMany {
+			return nil
 		}
-		s := f.keys.remove
-		if err := errors.Join(s.BindText(1, sender), s.BindText(2, key), s.Exec()); err != nil {
-			return totals{}, err
-		}
-		moved.add(totals{keys: -1, keyBytes: -keyBytes(sender, key)})
-		if at > memory.forgotten() {
+		if m.at > at.forgotten() {
 			f.keysDropped++
 		}
+		if err := f.dropKey(r.seq, &m); err != nil {
+			return err
+		}
 	}
-	if moved == (totals{}) {
-		return sums, nil
-	}
-	return f.total(moved)
-}
-
-func (f *file) oldestKey() (sender, key string, at int64, found bool, err error) {
-	s := f.keys.oldest
-	if found = s.Step(); found {
-		sender, key, at = s.ColumnText(0), s.ColumnText(1), s.ColumnInt64(2)
-	}
-	return sender, key, at, found, s.Reset()
-}
-
-// sweep forgets old keys in a transaction of its own, for times when nothing comes that would.
-func (f *file) sweep(memory keyMemory, limit int64) (totals, error) {
-	if err := f.begin.Exec(); err != nil {
-		return totals{}, err
-	}
-	sums, err := f.total(totals{})
-	if err == nil {
-		sums, err = f.forget(sums, memory, limit)
-	}
-	if err != nil {
-		return totals{}, err
-	}
-	return sums, f.commit.Exec()
+	return nil
 }
 
 // ForgetKeys forgets the keys that are too old, and returns how many those were. The committer does it in small steps between its groups.
 // It is for times when nothing comes that would: whoever remembers a key forgets a few.
 func (in *Inbox) ForgetKeys(ctx context.Context) (n int64, err error) {
 	for {
-		step := make(chan swept, 1)
-		select {
-		case in.sweeps <- step:
-		case <-in.ended:
-			return n, errClosing
-		case <-ctx.Done():
-			return n, ctx.Err()
-		}
-		select {
-		case s := <-step:
-			n += s.keys
-			if s.err != nil || s.keys < keySweep {
-				return n, s.err
-			}
-		case <-in.ended: // by a panic
-			return n, errClosing
-		case <-ctx.Done():
-			return n, ctx.Err()
+		var before, after int64
+		err := in.do(ctx, func() error {
+			before = in.write.totals.state.keys
+			err := in.write.transaction(func() error { return in.write.forget(in.moment(), keySweep) })
+			after = in.write.totals.state.keys
+			return err
+		})
+		n += max(0, before-after)
+		if err != nil || before-after < keySweep {
+			return n, err
 		}
 	}
 }
 
-// swept is the answer to one step of ForgetKeys.
-type swept struct {
-	keys int64
-	err  error
+// moment is the time of a transaction.
+type moment struct {
+	wall    time.Time // the wall clock, for ids
+	now     time.Time // with a monotonic reading
+	clock   int64     // the inbox's: microseconds that never run back
+	keyAge  time.Duration
+	maxKeys int64
 }
 
-// sweepKeys is one step.
-func (in *Inbox) sweepKeys() swept {
-	if in.write == nil {
-		return swept{err: in.dirty}
-	}
-	before := in.keys.Load()
-	if before == 0 {
-		return swept{}
-	}
-	sums, err := in.write.sweep(in.memory(), keySweep)
-	if err != nil {
-		in.fail(err)
-		return swept{err: err}
-	}
-	in.count(sums)
-	in.measure()
-	return swept{keys: before - sums.keys}
+// forgotten is up to when keys are.
+func (m *moment) forgotten() int64 { return m.clock - m.keyAge.Microseconds() }
+
+// of is a due time by the inbox's clock.
+func (m *moment) of(t time.Time) int64 {
+	return m.clock + max(0, min(t.Sub(m.now), maxWait)).Microseconds()
 }

@@ -133,7 +133,7 @@ func TestKeysDoNotFillTheInbox(t *testing.T) {
 		})
 	}
 	all.Wait()
-	feed := in.Fresh()
+	feed := in.Feed()
 	for range 6400 {
 		found, err := feed.Next(t.Context(), 1)
 		require.NoError(t, err)
@@ -196,27 +196,4 @@ func TestInspectOtherFiles(t *testing.T) {
 		_, err = Inspect(path)
 		require.ErrorContains(t, err, want)
 	}
-}
-
-// TestFileOfTheFirstVersion is looked into, and then opened, and goes on.
-func TestFileOfTheFirstVersion(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "inbox.db")
-	db, err := sqlite3.Open("file:" + path)
-	require.NoError(t, err)
-	require.NoError(t, db.Exec(`PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;`+schema1+`
-		INSERT INTO callbacks (id, sender, tag, trace, received, count, ids) VALUES ('01M7XTMHH0ZNF5RCJCKKWG2QAB', '', '', '', 1, 1, x'0105');
-		UPDATE depth SET callbacks = 1, ids = 1; PRAGMA user_version = 1`))
-	require.NoError(t, db.Close())
-	s, err := Inspect(path)
-	require.NoError(t, err)
-	require.Equal(t, []int64{1, 1, 0}, []int64{s.Callbacks, s.IDs, s.Keys})
-
-	in := run(t, path, Options{KeyAge: time.Hour})
-	require.Equal(t, int64(1), in.Stats().Callbacks)
-	found, err := in.Fresh().Next(t.Context(), 10)
-	require.NoError(t, err)
-	require.Equal(t, []int64{5}, found[0].Objects)
-	_, err = in.AppendOnce(t.Context(), from("a"), key("k", "body"))
-	require.NoError(t, err)
-	require.NoError(t, in.Close())
 }

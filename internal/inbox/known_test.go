@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,16 +19,16 @@ import (
 func TestSingleIDAfterAFlood(t *testing.T) {
 	in, err := open(newPath(t), Options{})
 	require.NoError(t, err)
-	waiting := []*pending{{row: encode(from("good"))}}
+	var waiting []*pending
 	for range 20_000 { // two looks ahead
-		waiting = append(waiting, &pending{row: encode(from("flood"))})
+		waiting = append(waiting, &pending{row: rowOf(t, from("flood"))})
 	}
-	slices.Reverse(waiting)
-	_, err = in.write.write(waiting, nil, in.memory()) // in one group, in place of the committer
+	waiting = append(waiting, &pending{row: rowOf(t, from("good"))})
+	err = in.write.write(waiting, nil, in.moment()) // in one group, in place of the committer
 	require.NoError(t, err)
 	go in.run() // ends with Close
 
-	feed, before := in.Fresh(), 0
+	feed, before := in.Feed(), 0
 	for found := false; !found; {
 		handed, err := feed.Next(t.Context(), 4096)
 		require.NoError(t, err)

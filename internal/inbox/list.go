@@ -3,59 +3,84 @@ package inbox
 import (
 	"cmp"
 	"context"
-	"errors"
 
 	"github.com/ncruces/go-sqlite3"
+	"github.com/oklog/ulid/v2"
 
 	"callback-service/internal/callback"
 )
 
-const (
-	listCondition = ` FROM callbacks WHERE id >= ? AND id < ? AND (?3 = '' OR tag = ?3) AND (?4 = '' OR sender = ?4)`
-	// lastID is after every id: a ULID begins with 0 to 7.
-	lastID = "8"
-)
+// listChunk is how many rows a list reads at once: others read in between, and the WAL can be checkpointed.
+const listChunk = 1000
+
+// lastID is after every id: a ULID begins with 0 to 7.
+const lastID = "8"
 
 // List returns the waiting callbacks that q asks for, the newest first; q.Status is not looked at. Errors are *callback.Error: unavailable while
 // the file is, or when ctx ends.
 func (in *Inbox) List(ctx context.Context, q callback.ReceiptQuery) (found []callback.Callback, err error) {
-	err = in.request(ctx, `SELECT seq, `+columns+listCondition+` ORDER BY id DESC LIMIT ?5`, q, func(s *sqlite3.Stmt) {
-		seq, row := scan(s)
-		if c, err := row.decode(seq); err == nil { // else the dispatcher sets it aside
-			found = append(found, c)
-		}
+	err = in.list(ctx, q, func(c *connection, cb callback.Callback) error {
+		err := in.withDeferral(c, &cb)
+		found = append(found, cb)
+		return err
 	})
 	return found, err
 }
 
 // ListIDs returns the ids of the waiting callbacks that q asks for, as List would. The errors are the same.
 func (in *Inbox) ListIDs(ctx context.Context, q callback.ReceiptQuery) (ids []string, err error) {
-	err = in.request(ctx, `SELECT id`+listCondition+` ORDER BY id DESC LIMIT ?5`, q, func(s *sqlite3.Stmt) { ids = append(ids, s.ColumnText(0)) })
+	err = in.list(ctx, q, func(_ *connection, cb callback.Callback) error {
+		ids = append(ids, cb.ID)
+		return nil
+	})
 	return ids, err
 }
 
-// request runs a query of the readers' on their connection.
-func (in *Inbox) request(ctx context.Context, sql string, q callback.ReceiptQuery, each func(*sqlite3.Stmt)) error {
-	r := &in.readers.requests
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	err := func() error {
-		if r.db == nil {
-			return errClosed
-		}
-		defer r.db.SetInterrupt(r.db.SetInterrupt(ctx))
-		s, _, err := r.db.Prepare(sql)
+// list goes through the sequence from its end, for ids grow along it.
+func (in *Inbox) list(ctx context.Context, q callback.ReceiptQuery, take func(*connection, callback.Callback) error) error {
+	from, until := place(q.From, 0), place(cmp.Or(q.Until, lastID), idSlack)
+	for found, rows := 0, listChunk; rows == listChunk && found < q.Limit; {
+		rows = 0
+		var page []callback.Callback
+		err := in.read(func(c *connection) error {
+			defer c.db.SetInterrupt(c.db.SetInterrupt(ctx))
+			s, _, err := c.db.Prepare(`SELECT seq, sender, ids, record FROM callbacks WHERE seq >= ? AND seq < ? ORDER BY seq DESC LIMIT ?`)
+			if err != nil {
+				return err
+			}
+			defer s.Close() //nolint:errcheck // it was reported what there is to report
+			err = each(s, func(s *sqlite3.Stmt) bool {
+				rows, until = rows+1, s.ColumnInt64(0)
+				if q.Sender != "" && string(s.ColumnRawText(1)) != q.Sender {
+					return true
+				}
+				r := scan(s)
+				cb, err := r.decode() // a damaged one the feed sets aside
+				if err == nil && (q.Tag == "" || q.Tag == cb.Tag) && cb.ID >= q.From && cb.ID < cmp.Or(q.Until, lastID) {
+					page, found = append(page, cb), found+1
+				}
+				return found < q.Limit
+			}, from, until, listChunk)
+			for i := 0; err == nil && i < len(page); i++ {
+				err = take(c, page[i])
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		err = errors.Join(s.BindText(1, q.From), s.BindText(2, cmp.Or(q.Until, lastID)), s.BindText(3, q.Tag), s.BindText(4, q.Sender), s.BindInt(5, q.Limit))
-		for err == nil && s.Step() {
-			each(s)
-		}
-		return errors.Join(err, s.Err(), s.Close())
-	}()
-	if err != nil {
-		return unavailable("the inbox cannot be read just now", err)
 	}
 	return nil
+}
+
+// place is where an id lies, or slack places behind; the bounds of a query may be no ids.
+func place(id string, slack int64) int64 {
+	u, err := ulid.ParseStrict(id)
+	switch {
+	case id == "":
+		return 0
+	case err != nil:
+		return never
+	}
+	return min(seqOf(u), never-slack) + slack
 }

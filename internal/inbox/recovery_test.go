@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"callback-service/internal/callback"
+	"callback-service/internal/disk"
 	"callback-service/internal/inbox/inboxtest"
 )
 
@@ -16,17 +18,17 @@ func TestWhatAKillLeftIsSyncedAtTheStart(t *testing.T) {
 	path, left := newPath(t), newPath(t)
 	in, err := open(path, Options{}) // without a committer nothing is copied out of the WAL
 	require.NoError(t, err)
-	_, err = in.write.write([]*pending{{row: encode(inboxtest.New(1))}}, nil, in.memory())
+	err = in.write.write([]*pending{{row: rowOf(t, inboxtest.New(1))}}, nil, in.moment())
 	require.NoError(t, err)
 	copyFile(t, path, left)
 	copyFile(t, path+"-wal", left+"-wal")
 	require.NoError(t, in.closeFiles())
 	require.NoError(t, in.lock.Close())
 
-	disk := faulty(t)
-	in, err = open(left, Options{Disk: Disk{VFS: t.Name()}})
+	d := faulty(t)
+	in, err = open(left, Options{Disk: disk.Disk{VFS: t.Name()}})
 	require.NoError(t, err)
-	require.NotZero(t, disk.synced.Load())
+	require.NotZero(t, d.synced.Load())
 	alone := newPath(t)
 	copyFile(t, left, alone) // without its WAL
 	require.NoError(t, in.closeFiles())
@@ -51,18 +53,23 @@ func copyFile(t *testing.T, from, to string) {
 // Every start writes and syncs something, also when there is nothing to recover: a disk that takes no sync is
 // found out before anything is accepted.
 func TestStartProbesTheDisk(t *testing.T) {
-	disk := faulty(t)
-	path, o := newPath(t), Options{Disk: Disk{VFS: t.Name()}}
+	d := faulty(t)
+	path, o := newPath(t), Options{Disk: disk.Disk{VFS: t.Name()}}
 	for n := range int64(3) {
 		in, err := open(path, o) // its connection is not the committer's yet
 		require.NoError(t, err)
-		probes, err := in.write.queryInt(`SELECT probes FROM depth`)
-		require.NoError(t, err)
-		require.Equal(t, n+1, probes)
+		require.Equal(t, n+1, in.write.totals.state.probes)
 		go in.run() // ends with Close
 		require.NoError(t, in.Close())
 	}
-	disk.failing.Store(true)
+	d.failing.Store(true)
 	_, err := Open(path, o)
 	require.Error(t, err)
+}
+
+func rowOf(t *testing.T, c *callback.Callback) row {
+	t.Helper()
+	r, err := encode(c)
+	require.NoError(t, err)
+	return r
 }

@@ -32,6 +32,7 @@ type history struct {
 	byKey      map[string]string // callback id by sender and key
 	newest     map[int64]int64   // the latest fetch of an object that a reader has seen
 	violations []Violation
+	losses     map[int]losses // by life
 }
 
 // ack is an acknowledged callback.
@@ -45,6 +46,7 @@ type ack struct {
 func newHistory(w *World) *history {
 	h := &history{
 		world: w, posted: map[int64]bool{}, acks: map[string]*ack{}, byKey: map[string]string{}, newest: map[int64]int64{},
+		losses: map[int]losses{},
 	}
 	for _, p := range w.plan.Posts {
 		for _, id := range p.IDs {
@@ -142,8 +144,21 @@ type receipt struct {
 
 // judge holds the end of the run against the model: done are the receipts, letters the dead letters.
 func (h *history) judge(done map[string]receipt, letters map[string]bool) {
+	missing := h.missing(done)
+	if counted := h.counted(done); missing > 0 && h.world.plan.damaged() && missing > counted {
+		h.violate(11, "%d callbacks are neither done nor have a receipt that says they were damaged, and %d rows are counted as lost", missing, counted)
+	}
 	for _, a := range h.sorted() {
 		r, ok := done[a.id]
+		if !ok && h.world.plan.damaged() {
+			continue // it is among the missing
+		}
+		if r.Status == statusDamaged {
+			if r.Sender != h.world.plan.Posts[a.post].Sender || !h.world.plan.damaged() {
+				h.violate(11, "the receipt of post %d is %+v", a.post, r)
+			}
+			continue
+		}
 		if !ok && h.world.plan.Posts[a.post].Whenever {
 			continue
 		}
@@ -155,6 +170,53 @@ func (h *history) judge(done map[string]receipt, letters map[string]bool) {
 		h.judgeFetches(a)
 	}
 	h.judgeSource()
+	h.judgeWaits()
+}
+
+// writeDown is how long after an answer it may take until its Retry-After is on disk, and keptExact how long a wait must be to get there.
+const (
+	writeDown = 2 * time.Second
+	keptExact = 6 * time.Second
+)
+
+// judgeWaits: an id that a single callback names is not fetched before the time that its Retry-After named, if that could be written down.
+func (h *history) judgeWaits() {
+	p := &h.world.plan
+	if p.damaged() || p.has(ClockJumps) || h.world.redriven() {
+		return
+	}
+	named := map[int64]int{}
+	for _, post := range p.Posts {
+		for _, id := range distinct(post.IDs) {
+			named[id]++
+		}
+	}
+	s := h.world.source
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := map[int64]fetch{}
+	for _, f := range s.fetches {
+		before, ok := last[f.ID]
+		last[f.ID] = f
+		wait := before.Again.Truncate(time.Second)
+		if !ok || named[f.ID] > 1 || p.Traits[f.ID] != Throttled || wait < keptExact || f.Began >= before.Answered+wait || h.cutShort(before.Answered) {
+			continue
+		}
+		h.violations = append(h.violations, Violation{12, fmt.Sprintf("object %d was fetched at %v, and had been told at %v to wait for %v", f.ID, f.Began, before.Answered, wait)})
+	}
+}
+
+// cutShort reports whether a process ended soon after a moment, or could not write.
+func (h *history) cutShort(at time.Duration) bool {
+	p := &h.world.plan
+	for _, e := range p.Endings {
+		if e.At >= at && e.At < at+writeDown {
+			return true
+		}
+	}
+	return slices.ContainsFunc(p.Faults, func(f Fault) bool {
+		return strings.HasPrefix(string(f.Kind), "disk-") && at+writeDown >= f.At && at < f.At+f.For+writeDown
+	})
 }
 
 // judgeSource: nothing was fetched that nobody posted (promise 11), and never more at once than the flag says (promise 12).

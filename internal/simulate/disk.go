@@ -35,7 +35,9 @@ type inode struct {
 	data    []byte
 	synced  int64            // the durable size
 	before  map[int64][]byte // the durable content of sectors that were written since, by number
+	earlier map[int64][]byte // what was durable before that
 	durable bool             // the name is
+	was     string           // the durable name, if the file was given another that is not durable yet
 }
 
 func newDisk(random *rand.Rand, f *faults) *disk {
@@ -62,6 +64,10 @@ func (n *inode) keep(from, to int64) {
 
 func (n *inode) sync() {
 	n.synced = int64(len(n.data))
+	if n.earlier == nil {
+		n.earlier = map[int64][]byte{}
+	}
+	maps.Copy(n.earlier, n.before)
 	clear(n.before)
 }
 
@@ -83,9 +89,12 @@ func (d *disk) powerLoss() {
 		n := d.files[name]
 		if !n.durable && !lucky() {
 			delete(d.files, name)
-			continue
+			if n.was == "" {
+				continue
+			}
+			d.files[n.was] = n // its old name, which a rename takes away and gives in one
 		}
-		n.durable = true
+		n.durable, n.was = true, ""
 		n.lose(lucky)
 	}
 }
@@ -110,16 +119,40 @@ func (n *inode) lose(lucky func() bool) {
 	n.sync()
 }
 
-// flip turns bits of a file over, from an offset on, as a failing disk or memory does.
-func (d *disk) flip(name string, bits, from int) {
+// damage does to each file that the fault aims at what a failing disk or memory does.
+func (d *disk) damage(f *Fault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n, ok := d.files[name]
-	if !ok || len(n.data) <= from {
+	for _, name := range slices.Sorted(maps.Keys(d.files)) {
+		n := d.files[name]
+		if !f.aims(name) || len(n.data) <= f.From {
+			continue
+		}
+		for range f.Count {
+			if f.Kind == TearPages {
+				n.tear(d.random)
+			} else {
+				n.data[f.From+d.random.IntN(len(n.data)-f.From)] ^= 1 << d.random.IntN(8)
+			}
+		}
+	}
+}
+
+// tear has some sectors of a page as they were before they were written last.
+func (n *inode) tear(random *rand.Rand) {
+	if len(n.earlier) == 0 {
 		return
 	}
-	for range bits {
-		n.data[from+d.random.IntN(len(n.data)-from)] ^= 1 << d.random.IntN(8)
+	written := slices.Sorted(maps.Keys(n.earlier))
+	const perPage = 8
+	page := written[random.IntN(len(written))] / perPage
+	for s := page * perPage; s < (page+1)*perPage; s++ {
+		start := s * sectorSize
+		if content, ok := n.earlier[s]; ok && random.IntN(2) == 0 && start < int64(len(n.data)) {
+			sector := n.data[start:min(start+sectorSize, int64(len(n.data)))]
+			clear(sector)
+			copy(sector, content)
+		}
 	}
 }
 

@@ -80,7 +80,7 @@ func expect(t *testing.T, got []string, want ...string) {
 // Synced sectors survive, and each of the others does or does not.
 func TestPowerLossOfSectors(t *testing.T) {
 	expect(t, disks(t, nil, func(d *disk, m *mount) string {
-		done(t, m.create("/a/f"))
+		done(t, made(m, "/a/f"))
 		f := opened(t, m, "/a/f")
 		written(t, f, sector("a")+sector("b")+sector("c"), 0)
 		done(t, f.Sync(0))
@@ -95,7 +95,7 @@ func TestPowerLossOfSectors(t *testing.T) {
 // Growth and what fills it are two things: a file may be longer and hold zeros.
 func TestPowerLossOfGrowth(t *testing.T) {
 	expect(t, disks(t, nil, func(d *disk, m *mount) string {
-		done(t, m.create("/a/f"))
+		done(t, made(m, "/a/f"))
 		f := opened(t, m, "/a/f")
 		written(t, f, sector("a"), 0)
 		done(t, f.Sync(0))
@@ -108,7 +108,7 @@ func TestPowerLossOfGrowth(t *testing.T) {
 // A file that was cut may have its old length and content again, also where it was written again since.
 func TestPowerLossOfTruncation(t *testing.T) {
 	expect(t, disks(t, nil, func(d *disk, m *mount) string {
-		done(t, m.create("/a/f"))
+		done(t, made(m, "/a/f"))
 		f := opened(t, m, "/a/f")
 		written(t, f, sector("a")+sector("b"), 0)
 		done(t, f.Sync(0))
@@ -118,7 +118,7 @@ func TestPowerLossOfTruncation(t *testing.T) {
 		return sectors(d, "/a/f")
 	}), "a", "ab", "x", "xb")
 	expect(t, disks(t, nil, func(d *disk, m *mount) string {
-		done(t, m.create("/a/f"))
+		done(t, made(m, "/a/f"))
 		f := opened(t, m, "/a/f")
 		written(t, f, sector("a")+sector("b"), 0)
 		done(t, f.Truncate(sectorSize))
@@ -140,13 +140,13 @@ func TestPowerLossOfNames(t *testing.T) {
 	expect(t, disks(t, nil, func(d *disk, m *mount) string {
 		written(t, opened(t, m, "/a/new"), sector("n"), 0)
 		done(t, opened(t, m, "/a/new").Sync(0))
-		done(t, m.create("/b/other")) // another folder
+		done(t, made(m, "/b/other")) // another folder
 		d.powerLoss()
 		return sectors(d, "/a/new")
 	}), "-", "n")
 	expect(t, disks(t, nil, func(d *disk, m *mount) string {
 		done(t, opened(t, m, "/a/new").Sync(0))
-		done(t, m.create("/a/other"))
+		done(t, made(m, "/a/other"))
 		d.powerLoss()
 		return sectors(d, "/a/new")
 	}), "")
@@ -154,7 +154,7 @@ func TestPowerLossOfNames(t *testing.T) {
 
 func TestPowerLossOfRemovals(t *testing.T) {
 	old := func(m *mount) {
-		done(t, m.create("/a/f"))
+		done(t, made(m, "/a/f"))
 		written(t, opened(t, m, "/a/f"), sector("o"), 0)
 		done(t, opened(t, m, "/a/f").Sync(0))
 	}
@@ -203,7 +203,7 @@ func TestCutMount(t *testing.T) {
 		if _, err := f.WriteAt([]byte("after!"), 0); err == nil {
 			t.Fatal("a dead process wrote")
 		}
-		if f.Sync(0) == nil || f.Truncate(0) == nil || m.Delete("/a/f", true) == nil || m.create("/a/g") == nil {
+		if f.Sync(0) == nil || f.Truncate(0) == nil || m.Delete("/a/f", true) == nil || made(m, "/a/g") == nil {
 			t.Fatal("a dead process changed the disk")
 		}
 		if string(d.files["/a/f"].data) != "before" {
@@ -267,7 +267,7 @@ func TestFullDisk(t *testing.T) {
 		if free, err := m.free("/a"); free != 0 || err != nil {
 			t.Fatal(free, err)
 		}
-		if m.create("/a/f") != nil || m.create("/a/g") == nil {
+		if made(m, "/a/f") != nil || made(m, "/a/g") == nil {
 			t.Fatal("a full disk has room for what is there, and for nothing else")
 		}
 		return ""
@@ -298,4 +298,9 @@ func TestDiskErrors(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+func made(m *mount, name string) error {
+	_, err := m.create(name)
+	return err
 }

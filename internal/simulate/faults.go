@@ -12,7 +12,7 @@ import (
 // Kind is what goes wrong.
 type Kind string
 
-// The faults. Those of the disk, but for a flipped bit, may be aimed at an operation and a file.
+// The faults. Those of the disk, but for damage, may be aimed at an operation and a file.
 const (
 	DiskError Kind = "disk-error" // an operation fails with EIO
 	DiskFull  Kind = "disk-full"  // writes fail with ENOSPC, and no space is reported
@@ -20,6 +20,7 @@ const (
 	DiskHang  Kind = "disk-hang"  // a sync of the inbox does not return before the fault ends
 	ReadSlow  Kind = "read-slow"  // a read of the database takes Took
 	FlipBits  Kind = "flip-bits"  // Count bits of File turn over
+	TearPages Kind = "tear-pages" // some sectors of Count pages of File are as they were at an earlier time
 
 	SourceRefuses   Kind = "source-refuses"   // connections are refused, and those that are open are reset
 	SourceHangs     Kind = "source-hangs"     // requests are read and not answered

@@ -217,7 +217,9 @@ func (g *generator) options() {
 func (g *generator) objects() {
 	p := &g.plan
 	p.Traits = map[int64]Trait{}
-	p.ThrottledFor = pick(g, time.Second, 20*time.Second, time.Minute)
+	if p.ThrottledFor = pick(g, time.Second, 20*time.Second, time.Minute, time.Hour); p.ThrottledFor == time.Hour {
+		p.Bound += time.Hour
+	}
 	traits := []Trait{Missing, Missing, Offline, Offline, FailsOnce, Hostile, Malformed, OtherID, Huge, Poison}
 	if !known.Has(3) {
 		traits = append(traits, Throttled)
@@ -340,7 +342,7 @@ func possibleFaults() []Kind {
 		SourceRefuses, SourceThrottles, DatabaseDown, DatabaseHangs, DatabaseForgets, DatabaseReadOnly, DatabaseSlow, DiskSlow,
 	}
 	for kind, hidden := range map[Kind][]int{
-		DiskError: {1, 2}, DiskFull: {2}, DiskHang: {11}, FlipBits: {20}, ClockJumps: {14, 15},
+		DiskError: {1, 2}, DiskFull: {2}, DiskHang: {11}, FlipBits: {20}, TearPages: {20}, ClockJumps: {14, 15},
 		SourceFails: {12}, SourceHangs: {12}, SourceSilent: {12}, SourceDrips: {12}, SourceGarbage: {12},
 	} {
 		if !slices.ContainsFunc(hidden, known.Has) {
@@ -370,8 +372,8 @@ func (g *generator) detail(f *Fault) {
 		}
 	case ClockJumps:
 		f.For, f.Took = 0, pick(g, -time.Hour, -3*time.Second, 3*time.Second, time.Hour)
-	case FlipBits:
-		f.For, f.Count, f.File = 0, 1+g.IntN(3), pick(g, inboxFile, inboxFile+"-wal")
+	case FlipBits, TearPages:
+		f.For, f.Count, f.File = 0, 1+g.IntN(3), pick(g, inboxFile+"$", inboxFile+"-wal", inboxFile+".damaged-")
 	}
 }
 

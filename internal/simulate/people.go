@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -155,7 +156,7 @@ func (w *World) get(client *http.Client, path string, into any) (status int) {
 		return 0
 	case status == http.StatusServiceUnavailable:
 	case status == http.StatusNotFound:
-		if id, found := strings.CutPrefix(path, "/v1/callbacks/"); found {
+		if id, found := strings.CutPrefix(path, "/v1/callbacks/"); found && !w.plan.damaged() { // else it may be on its way back
 			w.history.violate(2, "callback %s was acknowledged and is not known", id)
 		}
 	case status != http.StatusOK:
@@ -168,17 +169,25 @@ func (w *World) get(client *http.Client, path string, into any) (status int) {
 }
 
 // metric is a value of the operator listener's /metrics; -1 when it is not there.
-func (w *World) metric(name string) (value float64) {
+func (w *World) metric(name string) (value float64) { return w.metrics(name)[0] }
+
+func (w *World) metrics(names ...string) []float64 {
+	values := slices.Repeat([]float64{-1}, len(names))
 	r, _ := http.NewRequest(http.MethodGet, "http://"+operatorAddress+"/metrics", nil) // it is valid
-	_, _, body, err := do(w.client(), r)
+	client := w.client()
+	client.Timeout = time.Second
+	defer client.CloseIdleConnections()
+	_, _, body, err := do(client, r)
 	if err != nil {
-		return -1
+		return values
 	}
-	_, rest, found := strings.Cut(string(body), "\n"+name+" ")
-	if _, err := fmt.Sscan(rest, &value); !found || err != nil {
-		return -1
+	for i, name := range names {
+		_, rest, found := strings.Cut(string(body), "\n"+name+" ")
+		if _, err := fmt.Sscan(rest, &values[i]); !found || err != nil {
+			values[i] = -1
+		}
 	}
-	return value
+	return values
 }
 
 // follow watches some callbacks to their end, and reads what was stored for them.

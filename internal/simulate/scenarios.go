@@ -16,10 +16,10 @@ type Scenario struct {
 // others must pass, and stay as tests against the defect's return.
 func Scenarios() []Scenario {
 	return []Scenario{
-		statfsFails(), checkpointFails(), diskStaysFull(), throttledWindow(), slowBatch(), databaseAway(),
+		statfsFails(), checkpointFails(), diskStaysFull(), throttledWindow(time.Hour), throttledWindow(3 * time.Second), slowBatch(), databaseAway(),
 		largeCallbacks(), diskHangs(), quietOutage(), beyondTheKnee(), throttledBacklog(), clockStepsBack(),
 		keysFromTheFuture(), folderNotSynced(), fewerWorkers(), oldestOfDeferred(), waitingReads(), flippedBits(0, 100), flippedBits(8192, 20),
-		fullOfOne(),
+		flippedWhileRunning(), tornPages(), flippedLog(), flippedAside(), fullOfOne(),
 	}
 }
 
@@ -73,9 +73,10 @@ func diskStaysFull() Scenario {
 	return Scenario{Defect: 2, Plan: p}
 }
 
-// throttledWindow: the half of the window in which ids back off is full of ids that must wait for an hour.
-func throttledWindow() Scenario {
-	p := base("half of the window throttled")
+// throttledWindow: the half of the window in which ids back off is full of ids that must wait, in the inbox or in memory.
+func throttledWindow(wait time.Duration) Scenario {
+	p := base(fmt.Sprintf("half of the window throttled for %v", wait))
+	p.ThrottledFor = wait
 	p.Flags["pool-window"] = "100"
 	for _, id := range ids(1000, 60) {
 		p.Traits[id] = Throttled
@@ -115,19 +116,18 @@ func databaseAway() Scenario {
 	}}
 }
 
-// largeCallbacks: each of fifty callbacks of 1,000 ids has one id in flight and all others in memory.
+// largeCallbacks: each of fifty callbacks of 1,000 ids has one id that backs off, and all others were fetched.
 func largeCallbacks() Scenario {
 	p := base("fifty callbacks of 1,000 ids in a window of 100")
 	p.Flags["pool-window"] = "100"
-	p.Source = SourceModel{Fastest: 3 * time.Second, Slowest: 3 * time.Second}
-	p.Traits[1] = Throttled
+	p.ThrottledFor = 4 * time.Second
+	p.Quiet = 40 * time.Second
 	for i := range int64(50) {
-		p.Posts = append(p.Posts, Post{At: time.Second + time.Duration(i)*1000003, Sender: "hot", IDs: ids(1, 1), Whenever: true})
-		large := append([]int64{10_000 + i, 1}, ids(100_000+1000*i, 998)...)
-		p.Posts = append(p.Posts, Post{At: 5*time.Second + time.Duration(i)*1000003, Sender: "large", IDs: large, Whenever: true})
+		p.Traits[100_000+1000*i] = Throttled
+		p.Posts = append(p.Posts, Post{At: time.Second + time.Duration(i)*1000003, Sender: "large", IDs: ids(100_000+1000*i, 1000), Whenever: true})
 	}
 	return Scenario{Defect: 8, Plan: p, During: func(w *World) {
-		w.sleepUntil(6 * time.Second)
+		w.sleepUntil(30 * time.Second)
 		var list struct {
 			Callbacks []receipt `json:"callbacks"`
 		}
@@ -285,8 +285,47 @@ func flippedBits(from, count int) Scenario {
 		p.Posts = append(p.Posts, Post{At: time.Second + time.Duration(i)*1000003, IDs: ids(100*i, 20)})
 	}
 	p.Endings = []Ending{{At: 3 * time.Second, How: Terminated, Down: 2 * time.Second}}
-	p.Faults = []Fault{{Kind: FlipBits, At: 4500 * time.Millisecond, File: inboxFile, Count: count, From: from}}
+	p.Faults = []Fault{{Kind: FlipBits, At: 4500 * time.Millisecond, File: inboxFile + "$", Count: count, From: from}}
 	return Scenario{Defect: 20, Plan: p}
+}
+
+// flippedWhileRunning turns bits over under a process that has the file open.
+func flippedWhileRunning() Scenario {
+	s := flippedBits(8192, 20)
+	s.Plan.Name = "bits flipped while the file is open"
+	s.Plan.Endings = []Ending{{At: 8 * time.Second, How: PowerLoss, Down: time.Second}}
+	return s
+}
+
+// tornPages gives some sectors of pages an earlier content.
+func tornPages() Scenario {
+	s := flippedBits(0, 3)
+	s.Plan.Name = "torn pages"
+	s.Plan.Faults[0].Kind = TearPages
+	for i := range int64(100) { // so that there is an earlier content
+		s.Plan.Posts = append(s.Plan.Posts, Post{At: 2*time.Second + time.Duration(i)*1000003, IDs: ids(100*i, 20)})
+	}
+	return s
+}
+
+// flippedLog turns bits of the WAL over while nothing runs.
+func flippedLog() Scenario {
+	s := flippedBits(20_000, 2)
+	s.Plan.Name = "bits flipped in the WAL"
+	s.Plan.Faults[0].File = inboxFile + "-wal"
+	s.Plan.Endings = []Ending{{At: 1090 * time.Millisecond, How: Killed, Down: 5 * time.Second}}
+	return s
+}
+
+// flippedAside turns bits over in a file that was moved aside and is being salvaged, with a loss of power besides.
+func flippedAside() Scenario {
+	s := flippedBits(0, 100)
+	s.Plan.Name = "bits flipped in a file that was moved aside"
+	again := s.Plan.Faults[0]
+	again.At, again.File, again.From = 5005*time.Millisecond, inboxFile+".damaged-", 8192
+	s.Plan.Faults = append(s.Plan.Faults, again)
+	s.Plan.Endings = append(s.Plan.Endings, Ending{At: 5010 * time.Millisecond, How: PowerLoss, Down: time.Second})
+	return s
 }
 
 // fullOfOne: one sender fills the inbox while nothing is fetched; another has a single callback.

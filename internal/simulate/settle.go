@@ -16,13 +16,8 @@ import (
 func (w *World) settle(client *http.Client) map[string]receipt {
 	for {
 		done, ok := w.receipts(client)
-		missing := 0
-		for _, a := range w.history.sorted() {
-			if _, found := done[a.id]; !found && !w.plan.Posts[a.post].Whenever {
-				missing++
-			}
-		}
-		if ok && missing == 0 && w.allPosted() {
+		missing := w.history.missing(done)
+		if ok && missing == 0 && w.allPosted() || ok && w.plan.damaged() && w.allToldOf(client, done) {
 			return done
 		}
 		if w.now() > w.plan.Quiet+w.plan.Bound {
@@ -57,22 +52,30 @@ func (w *World) unfinished() bool {
 	return w.history.broken() || w.redriven() || slices.ContainsFunc(w.plan.Posts, func(p Post) bool { return p.Whenever })
 }
 
-// receipts lists all that are done; ok is false when the service did not answer.
+// receipts lists all that are done, or damaged; ok is false when the service did not answer.
 func (w *World) receipts(client *http.Client) (done map[string]receipt, ok bool) {
 	done = map[string]receipt{}
+	ok = w.receiptsOf(client, "done", done)
+	if w.plan.damaged() {
+		ok = w.receiptsOf(client, statusDamaged, done) && ok
+	}
+	return done, ok
+}
+
+func (w *World) receiptsOf(client *http.Client, status string, done map[string]receipt) (ok bool) {
 	for after := ""; ; {
 		var page struct {
 			Callbacks []receipt `json:"callbacks"`
 			Next      string    `json:"next"`
 		}
-		if !w.ask(client, "/v1/callbacks?status=done&limit=25"+after, &page) {
-			return done, false
+		if !w.ask(client, "/v1/callbacks?status="+status+"&limit=25"+after, &page) {
+			return false
 		}
 		for _, r := range page.Callbacks {
 			done[r.ID] = r
 		}
 		if page.Next == "" {
-			return done, true
+			return true
 		}
 		after = "&after=" + page.Next
 	}
@@ -150,7 +153,8 @@ func (w *World) watchExpiry() {
 func (w *World) databaseTrouble() bool {
 	for _, f := range w.plan.Faults {
 		kind := string(f.Kind)
-		if (strings.HasPrefix(kind, "database-") || strings.HasPrefix(kind, "disk-") || f.Kind == ClockJumps || f.Kind == ReadSlow) &&
+		disk := (f.Kind == DiskError || f.Kind == DiskFull) && (f.aims(objectsFile) || f.aims(objectsFile+"-wal"))
+		if (strings.HasPrefix(kind, "database-") || disk || f.Kind == ClockJumps || f.Kind == ReadSlow) &&
 			w.now() >= f.At && w.now() < f.At+f.For+settling {
 			return true
 		}

@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -67,14 +68,18 @@ func Run(t *testing.T, p Plan, program Program, during func(*World)) Result {
 	defer close(stop)
 	go watchdog(p.Name, cmp.Or(p.Hung, hung), &heartbeat, stop)
 	var result Result
+	var w *World
 	synctest.Test(t, func(t *testing.T) {
-		w, err := newWorld(p, program, scratch)
-		if err != nil {
+		var err error
+		if w, err = newWorld(p, program, scratch); err != nil {
 			t.Fatal(err)
 		}
 		w.during = during
 		result = w.run(&heartbeat)
 	})
+	for _, m := range w.mounts { // by now everything has ended that may still use one
+		m.unregister()
+	}
 	return result
 }
 
@@ -123,6 +128,9 @@ func (w *World) run(heartbeat *atomic.Int64) Result {
 	w.people()
 	w.actors.Go(w.bounded)
 	w.actors.Go(w.watchExpiry)
+	if w.plan.damaged() {
+		w.actors.Go(func() { w.watchLosses(finished) })
+	}
 	if w.during != nil {
 		w.actors.Go(func() { w.during(w) })
 	}
@@ -164,8 +172,8 @@ func (w *World) schedule(finished <-chan struct{}) {
 				w.source.silence()
 			case ClockJumps:
 				w.jump.Store(int64(f.Took))
-			case FlipBits:
-				w.disk.flip(f.File, f.Count, f.From)
+			case FlipBits, TearPages:
+				w.disk.damage(&f)
 			}
 		})
 	}
@@ -198,20 +206,29 @@ func (w *World) supervise(finished <-chan struct{}) *Life {
 	}
 }
 
-// gaveUp judges a process that ended by itself: nothing but a disk that fails is a reason.
+// gaveUp judges a process that ended by itself: nothing but a disk that fails while it starts is a reason.
 func (w *World) gaveUp(l *Life) {
 	w.events.add("life", "%d gave up: %v", l.number, l.err)
-	for _, f := range w.plan.Faults {
-		panicked := l.err != nil && strings.Contains(l.err.Error(), "panicked")
-		if f.Kind == DiskError && w.now() >= f.At && w.now() <= f.At+f.For+restartPause && !panicked {
-			return
-		}
+	panicked := l.err != nil && strings.Contains(l.err.Error(), "panicked")
+	if w.diskFailed(0) && w.now() < l.began+startTime && !panicked {
+		return
 	}
 	w.history.violate(9, "the process ended by itself: %.300v", l.err)
 }
 
+// startTime is how long a process may take to find that its disk fails.
+const startTime = 5 * time.Second
+
+// diskFailed reports whether a disk fails or hangs now, or did a moment ago.
+func (w *World) diskFailed(ago time.Duration) bool {
+	return slices.ContainsFunc(w.plan.Faults, func(f Fault) bool {
+		return (f.Kind == DiskError || f.Kind == DiskHang || f.Kind == DiskFull) && w.now() >= f.At && w.now() <= f.At+f.For+restartPause+ago
+	})
+}
+
 func (w *World) end(l *Life, e Ending) {
 	w.events.add("life", "%d: %s", l.number, e.How)
+	w.lookAtLosses()
 	switch e.How {
 	case Terminated:
 		w.terminate(l)
@@ -238,7 +255,7 @@ func (w *World) terminate(l *Life) {
 		if more := w.fetchesUntil(w.now()) - fetches; more > 0 {
 			w.history.violate(8, "%d fetches began after SIGTERM", more)
 		}
-		if l.err != nil && !w.plan.has(DiskError) {
+		if l.err != nil && !w.diskFailed(w.now()-began) {
 			w.history.violate(8, "SIGTERM ended the process with %v", l.err)
 		}
 	case <-time.After(shutdownTimeout + time.Second):

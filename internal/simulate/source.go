@@ -48,6 +48,7 @@ type fetch struct {
 	Began    time.Duration // arrived
 	Answered time.Duration // 0: not
 	Status   int
+	Again    time.Duration // the Retry-After
 }
 
 // source is the object source. It remembers every request.
@@ -240,7 +241,7 @@ func (s *source) answer(c *conn, id int64, f, times int) bool {
 		head += fmt.Sprintf("Retry-After: %d\r\n", int(after/time.Second))
 	}
 	s.mu.Lock()
-	s.fetches[f].Answered, s.fetches[f].Status = s.faults.now(), status
+	s.fetches[f].Answered, s.fetches[f].Status, s.fetches[f].Again = s.faults.now(), status, after
 	s.mu.Unlock()
 	return s.write(c, head+"\r\n"+body)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -14,7 +15,7 @@ import (
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
 
-	"callback-service/internal/inbox"
+	system "callback-service/internal/disk"
 )
 
 // mount is a disk as one life of the service sees it. Once the life was cut short nothing goes through.
@@ -57,24 +58,95 @@ func (m *mount) cut() {
 func (m *mount) unregister() { vfs.Unregister(m.name) }
 
 // edge is the disk as the inbox and the store take it.
-func (m *mount) edge() inbox.Disk {
-	return inbox.Disk{VFS: m.name, Create: m.create, Lock: m.lock, Free: m.free}
+func (m *mount) edge() system.Disk {
+	return system.Disk{
+		VFS: m.name, Create: m.create, Lock: m.lock, Free: m.free,
+		SyncFolder: m.syncNames, Rename: m.rename, Remove: m.remove, Names: m.names, Open: m.open,
+	}
 }
 
 // create makes a file whose name is durable. A file that is there already needs no space.
-func (m *mount) create(name string) error {
+func (m *mount) create(name string) (string, error) {
 	err := m.fault("create", name)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_, ok := m.files[name]
 	if err != nil && (!ok || !errors.Is(err, errNoSpace)) {
-		return err
+		return "", err
 	}
 	if !ok {
 		m.files[name] = &inode{before: map[int64][]byte{}}
 	}
 	m.syncFolder(path.Dir(name))
+	return name, nil
+}
+
+// syncNames is what the program calls to make the names in a folder durable.
+func (m *mount) syncNames(folder string) error {
+	if err := m.fault("sync", folder+"/"); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.syncFolder(folder)
 	return nil
+}
+
+// rename gives a file another name. Until its folder is synced, a loss of power may give it the old one back.
+func (m *mount) rename(from, to string) error {
+	if err := m.fault("rename", from); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	n, ok := m.files[from]
+	if ok {
+		delete(m.files, from)
+		m.files[to] = n
+		if n.durable && !m.namesLast {
+			n.durable, n.was = false, from
+		}
+	}
+	m.mu.Unlock()
+	if !ok {
+		return os.ErrNotExist
+	}
+	return m.syncNames(path.Dir(to))
+}
+
+func (m *mount) remove(name string) error {
+	err := m.Delete(name, false)
+	if errors.Is(err, sqlite3.IOERR_DELETE_NOENT) {
+		return os.ErrNotExist
+	}
+	return err
+}
+
+func (m *mount) names(folder string) (names []string, err error) {
+	if err := m.fault("list", folder+"/"); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name := range m.files {
+		if path.Dir(name) == path.Clean(folder) {
+			names = append(names, path.Base(name))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (m *mount) open(name string) (system.File, error) {
+	if err := m.fault("open", name); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, ok := m.files[name]
+	if !ok {
+		return nil, os.ErrNotExist
+	}
+	return &simFile{mount: m, inode: n, name: name}, nil
 }
 
 // syncFolder makes the names in a folder durable, and their removal.
@@ -84,7 +156,7 @@ func (m *mount) syncFolder(folder string) {
 	}
 	for name, n := range m.files {
 		if path.Dir(name) == folder {
-			n.durable = true
+			n.durable, n.was = true, ""
 		}
 	}
 	maps.DeleteFunc(m.unlinked, func(name string, _ *inode) bool { return path.Dir(name) == folder })
@@ -98,7 +170,7 @@ func (m *mount) lock(name string) (io.Closer, error) {
 		return nil, errCut
 	}
 	if m.owned[name] {
-		return nil, errors.New("another process has it open")
+		return nil, system.ErrInUse
 	}
 	m.owned[name] = true
 	m.locked = append(m.locked, name)

@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"callback-service/internal/inbox"
+	system "callback-service/internal/disk"
 	"callback-service/internal/store"
 )
 
@@ -49,8 +49,9 @@ type World struct {
 	actors   sync.WaitGroup           // people and the schedule of faults
 	zombies  sync.WaitGroup           // lives that were cut short and wind down
 
-	mu    sync.Mutex
-	lives int
+	mu     sync.Mutex
+	lives  int
+	mounts []*mount // of all lives
 }
 
 func newWorld(p Plan, program Program, scratch string) (*World, error) {
@@ -89,6 +90,7 @@ func (w *World) client() *http.Client {
 type Life struct {
 	world    *World
 	number   int
+	began    time.Duration
 	mount    *mount
 	stop     context.CancelFunc // SIGTERM
 	stopping atomic.Bool
@@ -105,16 +107,17 @@ type Life struct {
 func (w *World) begin() *Life {
 	w.mu.Lock()
 	w.lives++
-	l := &Life{world: w, number: w.lives, ended: make(chan struct{})}
-	w.mu.Unlock()
+	l := &Life{world: w, number: w.lives, began: w.now(), ended: make(chan struct{})}
 	l.mount = w.disk.mount(fmt.Sprintf("simulated-%d-%d", w.plan.Seed, l.number), w.scratch)
+	w.mounts = append(w.mounts, l.mount)
+	w.mu.Unlock()
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	w.events.add("life", "%d begins", l.number)
 	go func() { // ends with the program; whoever began the life waits for ended
 		defer close(l.ended)
 		l.err = w.program(ctx, append(w.plan.args(), "--auth-file="+w.scratch+"/"+sendersFile), lifeLog{l}, l)
-		l.mount.unregister()
+		l.mount.cut() // what the program has left behind, such as a sync that hangs, ends with the process
 	}()
 	return l
 }
@@ -196,7 +199,7 @@ func (l *Life) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 // Disk is the machine's.
-func (l *Life) Disk() inbox.Disk { return l.mount.edge() }
+func (l *Life) Disk() system.Disk { return l.mount.edge() }
 
 // Now is the wall clock.
 func (l *Life) Now() time.Time { return l.world.wall() }

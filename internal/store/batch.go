@@ -27,21 +27,24 @@ func (s *Store) Save(ctx context.Context, b callback.Batch) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	db := s.write.WithContext(ctx)
-	var err error
-	if len(statements) == 1 { // a transaction by itself, two round trips cheaper
-		err = s.exec(db, statements[0])
-	} else {
-		err = db.Transaction(func(tx *gorm.DB) error {
+	run := func(db *gorm.DB, st statement) error {
+		return db.Exec(st.sql, s.named(sql.Named("rows", st.rows))...).Error
+	}
+	err := s.use(ctx, func(h *handles) error {
+		db := h.write.WithContext(ctx)
+		if len(statements) == 1 { // a transaction by itself, two round trips cheaper
+			return run(db, statements[0])
+		}
+		return db.Transaction(func(tx *gorm.DB) error {
 			for _, statement := range statements {
-				if err := s.exec(tx, statement); err != nil {
+				if err := run(tx, statement); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
-	}
-	if err = s.explained(err); err != nil {
+	})
+	if err != nil {
 		return saveError(fmt.Errorf("saving %d objects, %d dead letters, %d receipts: %w", len(b.Objects), len(b.DeadLetters), len(b.Receipts), err))
 	}
 	return nil
@@ -50,10 +53,6 @@ func (s *Store) Save(ctx context.Context, b callback.Batch) error {
 type statement struct {
 	sql  string
 	rows string // JSON
-}
-
-func (s *Store) exec(db *gorm.DB, st statement) error {
-	return db.Exec(st.sql, s.named(sql.Named("rows", st.rows))...).Error
 }
 
 func (s *Store) statements(b callback.Batch) []statement {
@@ -65,7 +64,7 @@ func (s *Store) statements(b callback.Batch) []statement {
 		all = append(all, statement{s.saveDeadLetters, deadLetterRows(newestDeadLetters(b.DeadLetters))})
 	}
 	if len(b.Receipts) > 0 && s.receiptTTL > 0 {
-		all = append(all, statement{s.saveReceipts, receiptRows(lastReceipts(b.Receipts))})
+		all = append(all, statement{s.insertReceipts + receiptConflict, receiptRows(lastReceipts(b.Receipts))})
 	}
 	return all
 }

@@ -19,6 +19,8 @@ const receiptConflict = `ON CONFLICT (callback_id) DO UPDATE SET
 	missing = excluded.missing, skipped = excluded.skipped, failed = excluded.failed,
 	received_at = excluded.received_at, done_at = excluded.done_at, written_at = excluded.written_at`
 
-const deadLetterConflict = `ON CONFLICT (sender, object_id) DO UPDATE SET
-	callback_id = excluded.callback_id, reason = excluded.reason, detail = excluded.detail, attempts = excluded.attempts, failed_at = excluded.failed_at
+const deadLetterConflict = deadLetterUpdate + `
 WHERE excluded.failed_at >= o.failed_at`
+
+const deadLetterUpdate = `ON CONFLICT (sender, object_id) DO UPDATE SET
+	callback_id = excluded.callback_id, reason = excluded.reason, detail = excluded.detail, attempts = excluded.attempts, failed_at = excluded.failed_at`

@@ -81,7 +81,7 @@ func TestRenewedRowIsNotDeleted(t *testing.T) {
 	s := migrated(t, storetest.Postgres(t))
 	save(t, s, answer(1, 1), answer(2, 1))
 	age(t, s, time.Hour, 1, 2)
-	tx := s.write.Begin()
+	tx := s.current.write.Begin()
 	require.NoError(t, tx.Error)
 	renew(t, tx, 1)
 	gone, err := s.DeleteExpired(context.Background(), 10)
@@ -100,7 +100,7 @@ func TestRenewedAfterTheSnapshotIsNotDeleted(t *testing.T) {
 	s := migrated(t, storetest.Postgres(t))
 	save(t, s, answer(1, 1))
 	age(t, s, time.Hour, 1)
-	lock := s.write.Begin()
+	lock := s.current.write.Begin()
 	require.NoError(t, lock.Error)
 	defer lock.Rollback()
 	require.NoError(t, lock.Exec(`SELECT pg_advisory_xact_lock(42)`).Error)
@@ -111,14 +111,14 @@ func TestRenewedAfterTheSnapshotIsNotDeleted(t *testing.T) {
 	deleted := make(chan int)
 	go func() {
 		n := 0
-		assert.NoError(t, s.query(context.Background(), s.write, func(*sql.Rows) error { n++; return nil }, held, sql.Named("limit", 10)))
+		assert.NoError(t, s.query(context.Background(), writing, func(*sql.Rows) error { n++; return nil }, held, sql.Named("limit", 10)))
 		deleted <- n
 	}()
 	require.Eventually(t, func() bool {
 		var waiting int
-		return s.read.Raw(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`).Scan(&waiting).Error == nil && waiting == 1
+		return s.current.read.Raw(`SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`).Scan(&waiting).Error == nil && waiting == 1
 	}, 10*time.Second, time.Millisecond)
-	renew(t, s.write, 1)
+	renew(t, s.current.write, 1)
 	require.NoError(t, lock.Commit().Error)
 	assert.Zero(t, <-deleted)
 	_, err := s.Object(context.Background(), 1)
@@ -137,7 +137,7 @@ func TestTwoDeletersShareTheWork(t *testing.T) {
 		save(t, s, answer(id, 1))
 	}
 	age(t, s, time.Hour, 0, 1, 2, 3)
-	tx := s.write.Begin()
+	tx := s.current.write.Begin()
 	require.NoError(t, tx.Error)
 	defer tx.Rollback()
 	require.NoError(t, tx.Exec(s.deleteExpired, s.named(sql.Named("limit", 2))...).Error) // the first has its rows, and has not committed
@@ -163,13 +163,13 @@ func TestIndexesAreUsed(t *testing.T) {
 		if s.postgres() {
 			explain, searched = "EXPLAIN ", "Index Cond: (expires_at <= statement_timestamp())"
 		}
-		require.NoError(t, s.write.Exec(`ANALYZE`).Error)
+		require.NoError(t, s.current.write.Exec(`ANALYZE`).Error)
 		for name, statement := range map[string]string{"delete": s.deleteExpired, "next": s.nextExpiry} {
 			args := s.named(sql.Named("limit", 500))
 			if !strings.Contains(statement, "@") {
 				args = nil
 			}
-			rows, err := s.write.Raw(explain+statement, args...).Rows()
+			rows, err := s.current.write.Raw(explain+statement, args...).Rows()
 			require.NoError(t, err)
 			plan := planOf(t, rows)
 			assert.Contains(t, plan, "objects_expires_at", name)

@@ -38,7 +38,7 @@ func TestWaitingReadsStarveNobody(t *testing.T) {
 	require.Eventually(t, func() bool { // all wait: for the lock, or for a connection
 		refused = len(ended)
 		waiting := int64(refused)
-		for _, db := range s.closers {
+		for _, db := range s.current.pools {
 			waiting += int64(db.Stats().InUse) + db.Stats().WaitCount
 		}
 		return waiting >= readers
@@ -87,7 +87,7 @@ func TestReadOnlyConnectionIsGivenUp(t *testing.T) {
 	other := migrated(t, dsn)
 	readOnly := func(value string) {
 		statement := `ALTER DATABASE ` + strings.TrimPrefix(u.Path, "/") + ` SET default_transaction_read_only = ` + value
-		require.NoError(t, other.write.Exec(statement).Error)
+		require.NoError(t, other.current.write.Exec(statement).Error)
 	}
 	readOnly("on") // for the sessions that begin from now on
 	s := open(t, dsn)
@@ -124,7 +124,7 @@ func saveDuring(t *testing.T, files fs.FS, version int64, name string) (err erro
 	go func() { migrated <- starting.Migrate(t.Context()) }() // ends after unlock
 	waitsFor := func(table string) bool {
 		var n int
-		require.NoError(t, replica.read.Raw(`SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = to_regclass(?)`, table).Scan(&n).Error)
+		require.NoError(t, replica.current.read.Raw(`SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = to_regclass(?)`, table).Scan(&n).Error)
 		return n > 0
 	}
 	require.Eventually(t, func() bool { return waitsFor(migrationTable) }, 10*time.Second, time.Millisecond)

@@ -73,7 +73,7 @@ func age(t testing.TB, s *Store, d time.Duration, ids ...int64) {
 		by = "CAST(@by AS bigint) * interval '1 microsecond'"
 	}
 	for _, id := range ids {
-		err := s.write.Exec(`UPDATE objects SET stored_at = stored_at - `+by+`, expires_at = expires_at - `+by+` WHERE id = @id`,
+		err := s.current.write.Exec(`UPDATE objects SET stored_at = stored_at - `+by+`, expires_at = expires_at - `+by+` WHERE id = @id`,
 			sql.Named("by", d.Microseconds()), sql.Named("id", id)).Error
 		require.NoError(t, err)
 	}
@@ -82,6 +82,6 @@ func age(t testing.TB, s *Store, d time.Duration, ids ...int64) {
 func count(t testing.TB, s *Store, table string) int {
 	t.Helper()
 	var n int
-	require.NoError(t, s.read.Raw(`SELECT count(*) FROM `+table).Scan(&n).Error)
+	require.NoError(t, s.current.read.Raw(`SELECT count(*) FROM `+table).Scan(&n).Error)
 	return n
 }

@@ -30,8 +30,18 @@ const (
 // Migrate brings the tables up to date. Any number of replicas may call it at once, and each may call it again after an error.
 // It ends soon after ctx does. A migration is applied as a whole or not at all.
 func (s *Store) Migrate(ctx context.Context) error {
-	if err := s.explained(s.migrate(ctx)); err != nil {
+	err := s.use(ctx, func(h *handles) error {
+		err := s.migrate(ctx, h)
+		if s.embedded {
+			err = s.file.migrated(err)
+		}
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("migrating: %w", err)
+	}
+	if s.embedded {
+		s.salvageOnce()
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func TestMigrateByFourAtOnce(t *testing.T) {
 // Another replica hangs while it holds the lock: the wait ends with ctx, and the next attempt of the same store succeeds.
 func TestMigrateGivesUpAndMayBeRepeated(t *testing.T) {
 	s := open(t, storetest.Postgres(t))
-	conn, err := s.closers[0].Conn(context.Background())
+	conn, err := s.current.pools[0].Conn(context.Background())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close()) }()
 	_, err = conn.ExecContext(context.Background(), `SELECT pg_advisory_lock($1)`, int64(migrationLock))
@@ -55,10 +55,10 @@ func TestMigrateGivesUpAndMayBeRepeated(t *testing.T) {
 
 func TestMigrationIsAppliedWholeOrNotAtAll(t *testing.T) {
 	onEnginesUnmigrated(t, func(t *testing.T, s *Store) {
-		require.NoError(t, s.write.Exec(`CREATE TABLE dead_letters (id bigint)`).Error) // in the way of the last statement
+		require.NoError(t, s.current.write.Exec(`CREATE TABLE dead_letters (id bigint)`).Error) // in the way of the last statement
 		require.ErrorContains(t, s.Migrate(context.Background()), "already exists")
 		assert.Equal(t, 1, count(t, s, migrationTable))
-		require.NoError(t, s.write.Exec(`DROP TABLE dead_letters`).Error)
+		require.NoError(t, s.current.write.Exec(`DROP TABLE dead_letters`).Error)
 		require.NoError(t, s.Migrate(context.Background()))
 	})
 }

@@ -54,7 +54,7 @@ func TestPragmas(t *testing.T) {
 	s := migrated(t, storetest.SQLite(t))
 	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "auto_vacuum": "2", "busy_timeout": "5000"} {
 		var got string
-		require.NoError(t, s.write.Raw(`PRAGMA `+pragma).Scan(&got).Error)
+		require.NoError(t, s.current.write.Raw(`PRAGMA `+pragma).Scan(&got).Error)
 		assert.Equal(t, want, got, pragma)
 	}
 }
@@ -69,7 +69,7 @@ func TestCommitsAreOnDisk(t *testing.T) {
 	s := open(t, u.String())
 	for setting, want := range map[string]string{"synchronous_commit": "on", "statement_timeout": "10s"} {
 		var got string
-		require.NoError(t, s.write.Raw(`SHOW `+setting).Scan(&got).Error)
+		require.NoError(t, s.current.write.Raw(`SHOW `+setting).Scan(&got).Error)
 		assert.Equal(t, want, got, setting)
 	}
 }

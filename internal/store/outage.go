@@ -71,9 +71,15 @@ func addresses(config *pgx.ConnConfig) string {
 
 func hostPort(host string, port uint16) string { return net.JoinHostPort(host, fmt.Sprint(port)) }
 
-// explained makes a Down of an error that means an outage.
-func (s *Store) explained(err error) error {
-	if err == nil || s.embedded {
+// explained makes a Down of an error that means an outage. One that means that the file of h is damaged has it replaced.
+func (s *Store) explained(h *handles, err error) error {
+	if err == nil {
+		return nil
+	}
+	if s.embedded {
+		if (isDamage(err) || isEmptied(err)) && s.startReplacing(h, err) {
+			return s.file.down("its file is damaged, and is replaced by a new one", err)
+		}
 		return err
 	}
 	if reason := outage(err); reason != "" {

@@ -103,13 +103,13 @@ func TestCheckOfPrivileges(t *testing.T) {
 	owner := open(t, owned)
 	require.NoError(t, owner.Check(context.Background()))
 	name := "test_" + strings.ToLower(rand.Text())
-	require.NoError(t, owner.write.Exec(`CREATE ROLE `+name+` LOGIN PASSWORD 'sesame'`).Error)
-	t.Cleanup(func() { require.NoError(t, owner.write.Exec(`DROP ROLE `+name).Error) })
+	require.NoError(t, owner.current.write.Exec(`CREATE ROLE `+name+` LOGIN PASSWORD 'sesame'`).Error)
+	t.Cleanup(func() { require.NoError(t, owner.current.write.Exec(`DROP ROLE `+name).Error) })
 	u, err := url.Parse(owned)
 	require.NoError(t, err)
 	u.User = url.UserPassword(name, "sesame")
 	s := open(t, u.String())
-	require.NoError(t, owner.write.Exec(`REVOKE CREATE ON SCHEMA public FROM public`).Error) // the default since PostgreSQL 15
+	require.NoError(t, owner.current.write.Exec(`REVOKE CREATE ON SCHEMA public FROM public`).Error) // the default since PostgreSQL 15
 	require.ErrorContains(t, s.Check(context.Background()), "grant it CREATE")
 	require.NoError(t, owner.Migrate(context.Background()))
 	require.NoError(t, s.Check(context.Background()), "the tables are there")

@@ -20,7 +20,7 @@ func TestSetURL(t *testing.T) {
 	role := "role_" + strings.ToLower(rand.Text())
 	run := func(statement string) {
 		t.Helper()
-		require.NoError(t, admin.write.Exec(statement).Error)
+		require.NoError(t, admin.current.write.Exec(statement).Error)
 	}
 	run(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'one'`)
 	t.Cleanup(func() { run(`DROP OWNED BY ` + role); run(`DROP ROLE ` + role) })
@@ -39,7 +39,7 @@ func TestSetURL(t *testing.T) {
 
 	run(`ALTER ROLE ` + role + ` PASSWORD 'two'`)
 	require.NoError(t, s.Ping(ctx), "the open connection stays")
-	pool := s.closers[0]
+	pool := s.current.pools[0]
 	reconnect := func() {
 		pool.SetMaxIdleConns(0)
 		pool.SetMaxIdleConns(postgresConns)

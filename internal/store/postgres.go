@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/url"
@@ -38,13 +39,13 @@ SELECT u.i, u.o, coalesce(u.d, 'null'),
 	statement_timestamp(), statement_timestamp() + CAST(@object_ttl AS bigint) * interval '1 microsecond'
 FROM json_to_recordset(CAST(@rows AS json)) AS u(i bigint, o boolean, d jsonb, s bigint, f bigint)
 ` + objectConflict("greatest"),
-	saveReceipts: `
+	insertReceipts: `
 INSERT INTO receipts (callback_id, sender, tag, status, objects, stored, missing, skipped, failed, received_at, done_at, written_at)
 SELECT u.id, u.sender, u.tag, u.status, u.objects, u.stored, u.missing, u.skipped, u.failed,
 	timestamptz 'epoch' + u.received * interval '1 microsecond', timestamptz 'epoch' + u.done * interval '1 microsecond', statement_timestamp()
 FROM json_to_recordset(CAST(@rows AS json)) AS u(id text, sender text, tag text, status text,
 	objects bigint, stored bigint, missing bigint, skipped bigint, failed bigint, received bigint, done bigint)
-` + receiptConflict,
+`,
 	saveDeadLetters: `
 INSERT INTO dead_letters AS o (sender, object_id, callback_id, reason, detail, attempts, failed_at)
 SELECT u.sender, u.object, u.callback, u.reason, u.detail, u.attempts, timestamptz 'epoch' + u.failed * interval '1 microsecond'
@@ -78,17 +79,17 @@ func (s *Store) openPostgres(dsn string) error {
 		return nil
 	}
 	pool := stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(current), stdlib.OptionAfterConnect(prepareSession))
-	s.closers = append(s.closers, pool)
 	pool.SetMaxOpenConns(postgresConns)
 	pool.SetMaxIdleConns(postgresConns)
 	pool.SetConnMaxIdleTime(postgresIdle)
 	pool.SetConnMaxLifetime(postgresLife)
 	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), gormConfig())
 	if err != nil {
-		return fmt.Errorf("opening PostgreSQL: %w", err)
+		return errors.Join(fmt.Errorf("opening PostgreSQL: %w", err), pool.Close())
 	}
-	s.dialect, s.write, s.read, s.address = postgresDialect, db, db, addresses(config)
-	s.migrate = func(ctx context.Context) error { return migratePostgres(ctx, s.config.Load().Copy()) }
+	s.dialect, s.address = postgresDialect, addresses(config)
+	s.current = &handles{write: db, read: db, pools: []*sql.DB{pool}}
+	s.migrate = func(ctx context.Context, _ *handles) error { return migratePostgres(ctx, s.config.Load().Copy()) }
 	return nil
 }
 

@@ -25,7 +25,7 @@ func (s *Store) Receipt(ctx context.Context, callbackID string) (callback.Receip
 	return found[0], nil
 }
 
-// Receipts returns those that q asks for, the newest first; its Status is not looked at, for only what is done has a receipt here.
+// Receipts returns those that q asks for, the newest first.
 // Errors are *callback.Error: Unavailable when the database does not answer.
 func (s *Store) Receipts(ctx context.Context, q callback.ReceiptQuery) ([]callback.Receipt, error) {
 	condition, args := receiptCondition(q)
@@ -41,7 +41,7 @@ func (s *Store) CountReceipts(ctx context.Context, q callback.ReceiptQuery, exce
 		condition += ` AND callback_id NOT IN (` + s.names + `)`
 		args = append(args, sql.Named("names", mustJSON(except)))
 	}
-	err = s.query(ctx, s.read, func(rows *sql.Rows) error { return rows.Scan(&n) }, `SELECT count(*) FROM receipts WHERE `+condition, args...)
+	err = s.query(ctx, reading, func(rows *sql.Rows) error { return rows.Scan(&n) }, `SELECT count(*) FROM receipts WHERE `+condition, args...)
 	if err != nil {
 		return 0, unavailable(err)
 	}
@@ -53,6 +53,13 @@ const lastID = "8"
 
 func receiptCondition(q callback.ReceiptQuery) (condition string, args []any) {
 	condition = `callback_id >= @from AND callback_id < @until`
+	switch q.Status { // written out, so that the planner sees that the index of damaged ones will do
+	case "":
+	case callback.StatusDamaged:
+		condition += ` AND status = 'damaged'`
+	default:
+		condition += ` AND status <> 'damaged'`
+	}
 	args = []any{sql.Named("from", q.From), sql.Named("until", cmp.Or(q.Until, lastID))}
 	if q.Tag != "" {
 		condition += ` AND tag = @tag`
@@ -69,7 +76,7 @@ func (s *Store) readReceipts(ctx context.Context, condition string, args ...any)
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	var found []callback.Receipt
-	err := s.query(ctx, s.read, func(rows *sql.Rows) error {
+	err := s.query(ctx, reading, func(rows *sql.Rows) error {
 		var r callback.Receipt
 		var done time.Time
 		err := rows.Scan(&r.CallbackID, &r.Sender, &r.Tag, &r.Status, &r.Objects, &r.Stored, &r.Missing, &r.Skipped, &r.Failed,
@@ -91,9 +98,51 @@ func (s *Store) readReceipts(ctx context.Context, condition string, args ...any)
 func (s *Store) DeleteOldReceipts(ctx context.Context, limit int) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	result := s.write.WithContext(ctx).Exec(s.deleteReceipts, s.named(sql.Named("limit", limit))...)
-	if err := s.explained(result.Error); err != nil {
+	deleted, err := s.exec(ctx, s.deleteReceipts, sql.Named("limit", limit))
+	if err != nil {
 		return 0, fmt.Errorf("deleting old receipts: %w", err)
 	}
-	return int(result.RowsAffected), nil
+	return deleted, nil
+}
+
+// SaveDamaged writes receipts of callbacks whose records were damaged. None replaces another receipt. Their status, counts and time of the
+// end are set here. A repeat does no harm. Nothing is written when the receipt TTL is 0.
+func (s *Store) SaveDamaged(ctx context.Context, receipts []callback.Receipt) error {
+	if len(receipts) == 0 || s.receiptTTL == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	now := s.clock()
+	damaged := lastReceipts(receipts)
+	for i := range damaged {
+		r := &damaged[i]
+		r.Status, r.Counts, r.DoneAt = callback.StatusDamaged, callback.Counts{}, &now
+	}
+	_, err := s.exec(ctx, s.insertReceipts+`ON CONFLICT (callback_id) DO NOTHING`, sql.Named("rows", receiptRows(damaged)))
+	if err != nil {
+		return saveError(fmt.Errorf("saving %d receipts of damaged callbacks: %w", len(receipts), err))
+	}
+	return nil
+}
+
+// Done returns the status of each receipt that there is of the callbacks with these ids, by id.
+func (s *Store) Done(ctx context.Context, ids []string) (map[string]callback.Status, error) {
+	found := make(map[string]callback.Status, len(ids))
+	if len(ids) == 0 {
+		return found, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	err := s.query(ctx, reading, func(rows *sql.Rows) error {
+		var id string
+		var status callback.Status
+		err := rows.Scan(&id, &status)
+		found[id] = status
+		return err
+	}, `SELECT callback_id, status FROM receipts WHERE callback_id IN (`+s.names+`)`, sql.Named("names", mustJSON(ids)))
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	return found, nil
 }

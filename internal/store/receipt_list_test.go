@@ -73,7 +73,7 @@ func TestReceiptLists(t *testing.T) {
 func TestReceiptListsUseIndexes(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		manyReceipts(t, s, 20_000, 8, 9)
-		require.NoError(t, s.write.Exec(`ANALYZE`).Error)
+		require.NoError(t, s.current.write.Exec(`ANALYZE`).Error)
 		explain := `EXPLAIN QUERY PLAN `
 		if s.postgres() {
 			explain = `EXPLAIN `
@@ -99,7 +99,7 @@ func TestReceiptListsUseIndexes(t *testing.T) {
 func (s *Store) plan(t *testing.T, statement string, args []any) string {
 	t.Helper()
 	var lines []string
-	err := s.query(context.Background(), s.read, func(rows *sql.Rows) error {
+	err := s.query(context.Background(), reading, func(rows *sql.Rows) error {
 		columns, err := rows.Columns()
 		if err != nil {
 			return err

@@ -69,7 +69,7 @@ func TestDeleteOldReceipts(t *testing.T) {
 		if s.postgres() {
 			older = "interval '60000001 microseconds'"
 		}
-		require.NoError(t, s.write.Exec(`UPDATE receipts SET written_at = written_at - `+older+` WHERE callback_id <> 'b'`).Error)
+		require.NoError(t, s.current.write.Exec(`UPDATE receipts SET written_at = written_at - `+older+` WHERE callback_id <> 'b'`).Error)
 		for _, want := range []int{1, 1, 0} {
 			n, err := s.DeleteOldReceipts(context.Background(), 1)
 			require.NoError(t, err)
@@ -104,7 +104,7 @@ func TestDeadLetters(t *testing.T) {
 
 func deadLetters(t *testing.T, s *Store) (all []callback.DeadLetter) {
 	t.Helper()
-	rows, err := s.read.Raw(`SELECT sender, object_id, callback_id, reason, detail, attempts, failed_at FROM dead_letters ORDER BY sender`).Rows()
+	rows, err := s.current.read.Raw(`SELECT sender, object_id, callback_id, reason, detail, attempts, failed_at FROM dead_letters ORDER BY sender`).Rows()
 	require.NoError(t, err)
 	defer func() { require.NoError(t, rows.Close()) }()
 	for rows.Next() {

@@ -146,12 +146,12 @@ func TestRefused(t *testing.T) {
 
 func TestConstraintIsRefused(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
-		require.NoError(t, s.write.Exec(`CREATE UNIQUE INDEX one_online ON objects (online)`).Error)
+		require.NoError(t, s.current.write.Exec(`CREATE UNIQUE INDEX one_online ON objects (online)`).Error)
 		err := s.Save(context.Background(), callback.Batch{Objects: []callback.Object{answer(2, 1), answer(4, 1)}})
 		require.ErrorIs(t, err, callback.ErrRefused)
 		assert.Zero(t, count(t, s, "objects"))
 
-		require.NoError(t, s.write.Exec(`CREATE UNIQUE INDEX one_tag ON receipts (tag)`).Error)
+		require.NoError(t, s.current.write.Exec(`CREATE UNIQUE INDEX one_tag ON receipts (tag)`).Error)
 		err = s.Save(context.Background(), callback.Batch{
 			Objects:     []callback.Object{answer(1, 1)},
 			DeadLetters: []callback.DeadLetter{{ObjectID: 3}},

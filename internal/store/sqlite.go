@@ -2,11 +2,9 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -27,12 +25,12 @@ INSERT INTO objects AS o (id, online, data, last_seen_at, fetched_at, stored_at,
 SELECT value->>'i', value->>'o', value->'d', value->>'s', value->>'f', @now, @now + @object_ttl
 FROM json_each(@rows) WHERE true
 ` + objectConflict("max"),
-	saveReceipts: `
+	insertReceipts: `
 INSERT INTO receipts (callback_id, sender, tag, status, objects, stored, missing, skipped, failed, received_at, done_at, written_at)
 SELECT value->>'id', value->>'sender', value->>'tag', value->>'status', value->>'objects', value->>'stored', value->>'missing', value->>'skipped',
 	value->>'failed', value->>'received', value->>'done', @now
 FROM json_each(@rows) WHERE true
-` + receiptConflict,
+`,
 	saveDeadLetters: `
 INSERT INTO dead_letters AS o (sender, object_id, callback_id, reason, detail, attempts, failed_at)
 SELECT value->>'sender', value->>'object', value->>'callback', value->>'reason', value->>'detail', value->>'attempts', value->>'failed'
@@ -50,33 +48,28 @@ DELETE FROM dead_letters WHERE (sender, object_id, failed_at) IN (SELECT value->
 DELETE FROM receipts WHERE callback_id IN (SELECT callback_id FROM receipts WHERE written_at <= @now - @receipt_ttl ORDER BY written_at LIMIT @limit)`,
 }
 
-// openSQLite has one connection that writes, for SQLite has one writer at a time and queues for it better in Go than by polling, and a few that read.
+// openSQLite opens the file, and makes it where it is missing.
 func (s *Store) openSQLite(path string, o Options) error {
 	if path == "" {
 		return errors.New("--database-url: sqlite: needs the path of a file")
 	}
 	path, err := filepath.Abs(path)
-	create := o.Create
-	if create == nil {
-		create = createPrivate
+	f := &file{path: path, disk: o.Disk.OrSystem(), onDamaged: o.OnDamaged, onSalvaged: o.OnSalvaged}
+	if err == nil {
+		err = f.finishMove()
 	}
 	if err == nil {
-		err = create(path)
+		f.path, err = f.disk.Create(path)
+	}
+	if err == nil {
+		s.current, err = f.open()
 	}
 	if err != nil {
 		return fmt.Errorf("the database %s: %w", path, err)
 	}
-	writer, write, err := s.sqliteHandle(path, o.VFS, 1)
-	if err != nil {
-		return fmt.Errorf("the database %s: %w", path, err)
-	}
-	_, read, err := s.sqliteHandle(path, o.VFS, sqliteReaders)
-	if err != nil {
-		return fmt.Errorf("the database %s: %w", path, err)
-	}
-	s.dialect, s.write, s.read, s.address = sqliteDialect, write, read, path
-	s.migrate = func(ctx context.Context) error {
-		err := migrateSQLite(ctx, writer)
+	s.dialect, s.address, s.file = sqliteDialect, path, f
+	s.migrate = func(ctx context.Context, h *handles) error {
+		err := migrateSQLite(ctx, h.pools[0])
 		if errors.Is(err, sqlite3.NOTADB) { // whatever it was found by
 			err = sqlite3.NOTADB
 		}
@@ -88,16 +81,25 @@ func (s *Store) openSQLite(path string, o Options) error {
 	return nil
 }
 
-func (s *Store) sqliteHandle(path, vfs string, conns int) (*sql.DB, *gorm.DB, error) {
-	pool, err := driver.Open(sqliteDSN(path, vfs))
-	if err != nil {
-		return nil, nil, err
+// open has one connection that writes, for SQLite has one writer at a time and queues for it better in Go than by polling, and a few that
+// read. The file is not read before they are used.
+func (f *file) open() (*handles, error) {
+	h := new(handles)
+	var err error
+	for _, connections := range []int{1, sqliteReaders} {
+		pool, opening := driver.Open(sqliteDSN(f.path, f.disk.VFS))
+		if opening != nil {
+			return nil, errors.Join(opening, h.Close())
+		}
+		h.pools = append(h.pools, pool)
+		pool.SetMaxOpenConns(connections)
+		pool.SetMaxIdleConns(connections)
+		h.write = h.read // the reader's comes last
+		if h.read, err = gorm.Open(gormlite.OpenDB(pool), gormConfig()); err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
 	}
-	s.closers = append(s.closers, pool)
-	pool.SetMaxOpenConns(conns)
-	pool.SetMaxIdleConns(conns)
-	db, err := gorm.Open(gormlite.OpenDB(pool), gormConfig())
-	return pool, db, err
+	return h, nil
 }
 
 // sqliteDSN: auto_vacuum has to be chosen before the first table, busy_timeout before anything that may find the file busy. modeof gives
@@ -112,16 +114,4 @@ func sqliteDSN(path, vfs string) string {
 		values.Set("vfs", vfs)
 	}
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + strings.ReplaceAll(values.Encode(), "+", "%20")
-}
-
-// createPrivate makes the file and its folder, for nobody else to read, and finds out early whether it can be written.
-func createPrivate(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	return file.Close()
 }

@@ -11,12 +11,15 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+
+	"callback-service/internal/disk"
 )
 
 // Every query ends by itself: a database that hangs must not hold the pipeline, nor a request.
@@ -31,26 +34,35 @@ type Options struct {
 	ReceiptTTL time.Duration // how long a receipt is kept after it was written; 0: no receipts are written
 	Logger     *slog.Logger  // nil: nothing is logged
 	// Now is the clock that decides what has expired in SQLite; nil: time.Now.
-	Now func() time.Time
-	// VFS and Create are where the file of SQLite lies: a VFS by name, and what makes the file where it is
-	// missing. The simulation sets them.
-	VFS    string
-	Create func(path string) error
+	Now  func() time.Time
+	Disk disk.Disk // that the file of SQLite lies on
+	// OnDamaged is called when the file of SQLite was found damaged and is about to be moved aside, OnSalvaged with the number of rows that
+	// came back from such a file, each time some do. nil: nobody is told.
+	OnDamaged  func()
+	OnSalvaged func(rows int)
 }
 
 // Store is the database. Its methods may be called from any goroutine.
 type Store struct {
 	dialect
-	write, read *gorm.DB // two handles of SQLite, one of PostgreSQL
-	migrate     func(context.Context) error
-	closers     []*sql.DB
-	address     string // for people: where the database is
-	log         *slog.Logger
-	objectTTL   atomic.Int64 // time.Duration
-	receiptTTL  time.Duration
-	url         string                         // what Open was given
-	config      atomic.Pointer[pgx.ConnConfig] // of PostgreSQL's next connection
-	clock       func() time.Time
+	migrate    func(context.Context, *handles) error
+	address    string // for people: where the database is
+	log        *slog.Logger
+	objectTTL  atomic.Int64 // time.Duration
+	receiptTTL time.Duration
+	url        string                         // what Open was given
+	config     atomic.Pointer[pgx.ConnConfig] // of PostgreSQL's next connection
+	clock      func() time.Time
+	file       *file // of SQLite
+
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+	work sync.WaitGroup // replacing and salvaging; Close waits for them
+
+	mu       sync.Mutex
+	current  *handles
+	replaced chan struct{} // closed when the file has been replaced, or trouble has changed; nil while it is not being replaced
+	trouble  error         // why that takes more than one try
 }
 
 // dialect is the SQL in which the two databases differ. Parameters go by name, so that each takes those it needs: see Store.named.
@@ -58,7 +70,7 @@ type dialect struct {
 	embedded        bool
 	now             string // the clock that decides, as an SQL expression
 	saveObjects     string
-	saveReceipts    string
+	insertReceipts  string // without what becomes of a conflict
 	saveDeadLetters string
 	nextExpiry      string // microseconds, negative when overdue
 	deleteExpired   string // returns the id of each row, and its lag in microseconds
@@ -83,6 +95,7 @@ func Open(url string, o Options) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.SetObjectTTL(o.ObjectTTL)
 	scheme, path, _ := strings.Cut(url, ":")
 	var err error
@@ -102,18 +115,21 @@ func Open(url string, o Options) (*Store, error) {
 
 // Close closes every connection. Calls in progress fail.
 func (s *Store) Close() error {
-	var err error
-	for _, db := range s.closers {
-		err = errors.Join(err, db.Close())
+	s.mu.Lock() // nothing begins after this
+	s.stop()
+	s.mu.Unlock()
+	s.work.Wait()
+	if s.current == nil {
+		return nil
 	}
-	return err
+	return s.current.Close()
 }
 
 // Ping asks whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	if err := s.query(ctx, s.read, func(*sql.Rows) error { return nil }, `SELECT 1`); err != nil {
+	if err := s.query(ctx, reading, func(*sql.Rows) error { return nil }, `SELECT 1`); err != nil {
 		return fmt.Errorf("asking the database: %w", err)
 	}
 	return nil
@@ -128,7 +144,7 @@ func (s *Store) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	var may bool
-	err := s.query(ctx, s.read, func(rows *sql.Rows) error { return rows.Scan(&may) }, `
+	err := s.query(ctx, reading, func(rows *sql.Rows) error { return rows.Scan(&may) }, `
 SELECT to_regclass('`+migrationTable+`') IS NOT NULL OR coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)`)
 	if err == nil && !may {
 		err = errors.New("its user may not make the tables: grant it CREATE on the schema")
@@ -151,28 +167,4 @@ func (s *Store) named(args ...any) []any {
 		sql.Named("now", s.clock().UnixMicro()),
 		sql.Named("object_ttl", time.Duration(s.objectTTL.Load()).Microseconds()),
 		sql.Named("receipt_ttl", s.receiptTTL.Microseconds()))
-}
-
-// query calls scan for every row. It returns only after the statement has ended, so that what it wrote is committed.
-func (s *Store) query(ctx context.Context, db *gorm.DB, scan func(*sql.Rows) error, statement string, args ...any) (err error) {
-	args = s.named(args...)
-	if !strings.Contains(statement, "@") { // then gorm does not look for names, and passes on what was not asked for
-		args = nil
-	}
-	defer func() { err = s.explained(err) }()
-	rows, err := db.WithContext(ctx).Raw(statement, args...).Rows()
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if closing := rows.Close(); err == nil {
-			err = closing
-		}
-	}()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }

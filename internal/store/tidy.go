@@ -30,7 +30,7 @@ func (s *Store) Tidy(ctx context.Context) (freed int64, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := s.write.WithContext(ctx).Exec(`PRAGMA optimize`).Error; err != nil {
+	if _, err := s.exec(ctx, `PRAGMA optimize`); err != nil {
 		return freed, fmt.Errorf("PRAGMA optimize: %w", err)
 	}
 	return freed, nil
@@ -40,9 +40,9 @@ func (s *Store) Tidy(ctx context.Context) (freed int64, err error) {
 func (s *Store) tidyStep(ctx context.Context) (free int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	err = s.query(ctx, s.write, func(rows *sql.Rows) error { return rows.Scan(&free) }, `PRAGMA freelist_count`)
+	err = s.query(ctx, writing, func(rows *sql.Rows) error { return rows.Scan(&free) }, `PRAGMA freelist_count`)
 	if err == nil && free > sparePage {
-		err = s.write.WithContext(ctx).Exec(fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, tidyPages)).Error
+		_, err = s.exec(ctx, fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, tidyPages))
 	}
 	return free, err
 }

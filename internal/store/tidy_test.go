@@ -25,11 +25,11 @@ func TestTidy(t *testing.T) {
 		}
 		require.NoError(t, s.Save(context.Background(), batch))
 	}
-	require.NoError(t, s.write.Exec(`DELETE FROM objects`).Error)
+	require.NoError(t, s.current.write.Exec(`DELETE FROM objects`).Error)
 	freed, err := s.Tidy(context.Background())
 	require.NoError(t, err)
 	assert.Greater(t, freed, int64(2<<20))
-	require.NoError(t, s.write.Exec(`PRAGMA wal_checkpoint(TRUNCATE)`).Error)
+	require.NoError(t, s.current.write.Exec(`PRAGMA wal_checkpoint(TRUNCATE)`).Error)
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	assert.Less(t, info.Size(), int64((sparePage+100)*pageBytes))

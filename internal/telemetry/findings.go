@@ -43,6 +43,14 @@ func findings(s Stats) []Finding {
 	say(!s.DatabaseUp, "database_down", Trouble, "The database does not answer. Callbacks are accepted and wait; nothing is stored, read or deleted.")
 	say(s.DatabaseUp && s.SaveErrors+s.ExpireErrors > 0, "database_failing", Trouble,
 		"The database answers, but writes to it fail. They are repeated; the log has the error.")
+	say(s.DatabaseDamaged > 0, "database_damaged", Trouble,
+		"The file of the embedded database was damaged and replaced, %d times since the start. The log says where the damaged file is and what came back of it. Look at the disk.",
+		s.DatabaseDamaged)
+	say(s.InboxDamaged > 0, "inbox_damaged", Trouble,
+		"The file of the inbox was damaged and replaced, %d times since the start; %d callbacks could not be brought back. The log says where the damaged file is. Look at the disk.",
+		s.InboxDamaged, s.InboxLost)
+	say(s.InboxSetAside > 0, "inbox_set_aside", Trouble,
+		"%d rows of the inbox were damaged and set aside since the start; \"callback-service inbox stat\" lists them. Look at the disk.", s.InboxSetAside)
 	say(s.BreakerOpen, "breaker_open", Trouble, "The object source is down: the circuit breaker is open and probes it, at most every 10 s. Callbacks wait, and no attempt is spent.")
 	say(!s.BreakerOpen && fetched > 0 && failed/fetched > manyErrors, "source_failing", Trouble,
 		"%.0f%% of all fetches fail, and are tried again after a pause.", 100*failed/fetched)

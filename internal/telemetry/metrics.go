@@ -14,41 +14,46 @@ type Metrics struct {
 	registry        *prometheus.Registry
 	codes, outcomes []string
 
-	Accepted      prometheus.Counter
-	Duplicates    prometheus.Counter
-	Rejected      *prometheus.CounterVec // by code
-	Ack           prometheus.Histogram   // seconds from the request to its 202
-	InFlight      prometheus.Gauge       // fetches
-	Workers       prometheus.Gauge
-	Paused        prometheus.Gauge
-	Fetches       *prometheus.CounterVec // by outcome
-	Fetch         prometheus.Histogram   // seconds
-	Retries       prometheus.Counter
-	Coalesced     prometheus.Counter
-	Stored        prometheus.Counter
-	StoredOnline  prometheus.Counter
-	Expired       prometheus.Counter
-	ExpiryLag     prometheus.Histogram // seconds
-	DeadLetters   prometheus.Counter
-	Deferred      prometheus.Counter
-	Panics        prometheus.Counter
-	SaveErrors    prometheus.Counter
-	ExpireErrors  prometheus.Counter
-	SetAside      prometheus.Counter
-	KeysDropped   prometheus.Counter
-	SpansDropped  prometheus.Counter
-	InboxCommit   prometheus.Histogram // seconds
-	InboxGroup    prometheus.Histogram // appends in a commit
-	BreakerOpen   prometheus.Gauge
-	WindowInUse   prometheus.Gauge
-	WindowSize    prometheus.Gauge
-	DatabaseUp    prometheus.Gauge
-	InboxMaxBytes prometheus.Gauge
-	SaveSeconds   prometheus.Histogram
-	SaveBatchSize prometheus.Histogram
-	Watchers      prometheus.Gauge
-	SlowWatchers  prometheus.Counter
-	TaskFailures  *prometheus.CounterVec // by task
+	Accepted         prometheus.Counter
+	Duplicates       prometheus.Counter
+	Rejected         *prometheus.CounterVec // by code
+	Ack              prometheus.Histogram   // seconds from the request to its 202
+	InFlight         prometheus.Gauge       // fetches
+	Workers          prometheus.Gauge
+	Paused           prometheus.Gauge
+	Fetches          *prometheus.CounterVec // by outcome
+	Fetch            prometheus.Histogram   // seconds
+	Retries          prometheus.Counter
+	Coalesced        prometheus.Counter
+	Stored           prometheus.Counter
+	StoredOnline     prometheus.Counter
+	Expired          prometheus.Counter
+	ExpiryLag        prometheus.Histogram // seconds
+	DeadLetters      prometheus.Counter
+	Deferred         prometheus.Counter
+	Panics           prometheus.Counter
+	SaveErrors       prometheus.Counter
+	ExpireErrors     prometheus.Counter
+	SetAside         prometheus.Counter
+	InboxDamaged     prometheus.Counter
+	InboxSalvaged    prometheus.Counter
+	InboxLost        prometheus.Counter
+	KeysDropped      prometheus.Counter
+	SpansDropped     prometheus.Counter
+	InboxCommit      prometheus.Histogram // seconds
+	InboxGroup       prometheus.Histogram // appends in a commit
+	BreakerOpen      prometheus.Gauge
+	WindowInUse      prometheus.Gauge
+	WindowSize       prometheus.Gauge
+	DatabaseUp       prometheus.Gauge
+	InboxMaxBytes    prometheus.Gauge
+	DatabaseDamaged  prometheus.Counter
+	DatabaseSalvaged prometheus.Counter
+	SaveSeconds      prometheus.Histogram
+	SaveBatchSize    prometheus.Histogram
+	Watchers         prometheus.Gauge
+	SlowWatchers     prometheus.Counter
+	TaskFailures     *prometheus.CounterVec // by task
 
 	inboxDepth, inboxIDs, inboxBytes, inboxOldest prometheus.Metric // see Inbox
 }
@@ -102,11 +107,14 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	m.Expired = counter("objects_expired_total", "Objects deleted at the end of their TTL.")
 	m.ExpiryLag = histogram("expiry_lag_seconds", "How long after its time an object was deleted.", quick)
 	m.DeadLetters = counter("dead_letters_total", "Ids given up, and kept as dead letters.")
-	m.Deferred = counter("deferred_total", "Callbacks put back into the inbox because too many ids were backing off.")
+	m.Deferred = counter("deferred_total", "Times that ids of a callback were written to the inbox with the time at which they are due.")
 	m.Panics = counter("panics_total", "Panics caught in handlers and workers. Each is a bug.")
 	m.SaveErrors = counter("save_errors_total", "Writes of the store that failed and were repeated.")
 	m.ExpireErrors = counter("expire_errors_total", "Deletions that failed and were repeated.")
-	m.SetAside = counter("inbox_set_aside_total", "Rows of the inbox that could not be decoded.")
+	m.SetAside = counter("inbox_set_aside_total", "Rows of the inbox that were damaged, and were set aside.")
+	m.InboxDamaged = counter("inbox_damaged_total", "Times that the file of the inbox was found damaged and was replaced.")
+	m.InboxSalvaged = counter("inbox_salvaged_total", "Callbacks brought back from damaged files of the inbox.")
+	m.InboxLost = counter("inbox_lost_total", "Callbacks that waited in damaged files of the inbox and could not be brought back.")
 	m.KeysDropped = counter("inbox_keys_dropped_total", "Idempotency keys forgotten before their time, for --inbox-dedupe-max.")
 	m.SpansDropped = counter("spans_dropped_total", "Spans dropped because the collector was too slow.")
 	m.InboxCommit = histogram("inbox_commit_seconds", "Time of a commit of the inbox, with its fsync.", quick)
@@ -116,6 +124,8 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	m.WindowInUse = gauge("window_pairs", "Pairs of id and callback in memory, of --pool-window.")
 	m.WindowSize = gauge("window_max_pairs", "--pool-window.")
 	m.DatabaseUp = gauge("database_up", "1 while the database answers, else 0; asked every second.")
+	m.DatabaseDamaged = counter("database_damaged_total", "Times that the file of the embedded database was found damaged and was replaced.")
+	m.DatabaseSalvaged = counter("database_salvaged_total", "Receipts and dead letters brought back from damaged files of the embedded database.")
 	m.SaveSeconds = histogram("save_seconds", "Time of a write of the store, repeats included.", quick)
 	m.SaveBatchSize = histogram("save_batch_size", "Outcomes in a write of the store.", sizes)
 	m.Watchers = gauge("watchers", "Connections to the live feed, /v1/events.")
@@ -142,7 +152,7 @@ func (m *Metrics) Inbox(callbacks, ids, keys, bytes func() float64, oldest func(
 	m.inboxIDs = gauge("inbox_ids", "Ids in the callbacks that wait.", ids)
 	gauge("inbox_keys", "Idempotency keys remembered, of --inbox-dedupe-max.", keys)
 	m.inboxBytes = gauge("inbox_bytes", "Bytes of the inbox, of --inbox-max-bytes.", bytes)
-	m.inboxOldest = gauge("inbox_oldest_seconds", "Age of the callback at the head of the inbox.", func() float64 {
+	m.inboxOldest = gauge("inbox_oldest_seconds", "Age of the callback that has waited longest in the inbox.", func() float64 {
 		if received, ok := oldest(); ok {
 			return max(0, time.Since(received).Seconds())
 		}

@@ -37,10 +37,15 @@ type Stats struct {
 	FetchP99    *float64           `json:"fetch_p99_ms"`
 	BreakerOpen bool               `json:"breaker_open"`
 
-	DatabaseUp   bool     `json:"database_up"`
-	SaveErrors   float64  `json:"save_errors_per_second"`
-	ExpireErrors float64  `json:"expire_errors_per_second"`
-	SaveP99      *float64 `json:"save_p99_ms"`
+	InboxSetAside int64 `json:"inbox_set_aside_total"`
+	InboxDamaged  int64 `json:"inbox_damaged_total"`
+	InboxLost     int64 `json:"inbox_lost_total"`
+
+	DatabaseUp      bool     `json:"database_up"`
+	DatabaseDamaged int64    `json:"database_damaged_total"`
+	SaveErrors      float64  `json:"save_errors_per_second"`
+	ExpireErrors    float64  `json:"expire_errors_per_second"`
+	SaveP99         *float64 `json:"save_p99_ms"`
 
 	StoredOnline  float64  `json:"stored_online_per_second"`
 	StoredOffline float64  `json:"stored_offline_per_second"`
@@ -140,6 +145,8 @@ func (m *Metrics) stats(first, last sample) Stats {
 		PoolInFlight: int(value(m.InFlight)), PoolWorkers: int(value(m.Workers)), Paused: value(m.Paused) == 1,
 		WindowPairs: int(value(m.WindowInUse)), WindowMax: int(value(m.WindowSize)),
 		BreakerOpen: value(m.BreakerOpen) == 1, DatabaseUp: value(m.DatabaseUp) == 1,
+		DatabaseDamaged: int64(value(m.DatabaseDamaged)),
+		InboxSetAside:   int64(value(m.SetAside)), InboxDamaged: int64(value(m.InboxDamaged)), InboxLost: int64(value(m.InboxLost)),
 		Fetches: map[string]float64{},
 	}
 	for outcome := range last.fetches {

@@ -17,15 +17,14 @@ import (
 // Engine is an inbox as the rest of the service sees it.
 type Engine interface {
 	Append(ctx context.Context, c *callback.Callback) error
-	Fresh() Feed
-	Deferred() Feed
+	Feed() Feed
 	Lookup(id string) (callback.Callback, error)
 	Remove(seqs ...int64)
-	Defer(c *callback.Callback)
+	Defer(d callback.Deferral)
 	Close() error
 }
 
-// Feed hands out each callback of a lane once, the senders in turn.
+// Feed hands out each callback once, and again when it was deferred and ids of it are due; the senders in turn. There is one for an engine.
 type Feed interface {
 	Next(ctx context.Context, maxIDs int) ([]callback.Callback, error)
 }
@@ -53,7 +52,11 @@ func Run(t *testing.T, fresh func(t *testing.T) Open) {
 		"it survives a restart":                          survivesRestart,
 		"what was removed stays away":                    removedStaysAway,
 		"a seq never repeats":                            seqNeverRepeats,
-		"what was deferred has a lane of its own":        deferredHasItsLane,
+		"what was deferred comes when it is due":         deferredComesWhenDue,
+		"due times survive a restart":                    dueTimesSurvive,
+		"half deferred is done again":                    halfDeferredIsDoneAgain,
+		"ids grow":                                       idsGrow,
+		"due ids come out beside a flood":                dueBesideFlood,
 		"lookup sees what waits":                         lookupSeesWaiting,
 		"next waits for an arrival":                      nextWaits,
 		"next hands out bounded parts":                   nextIsBounded,
@@ -113,34 +116,143 @@ func seqNeverRepeats(t *testing.T, open Open) {
 	require.Greater(t, all(t, in)[0].Seq, first)
 }
 
-func deferredHasItsLane(t *testing.T, open Open) {
+// soon is longer than a look takes, and short enough to wait for.
+const soon = 300 * time.Millisecond
+
+func waitingOf(due time.Time, attempts uint8, ids ...int64) (w []callback.Waiting) {
+	for _, id := range ids {
+		w = append(w, callback.Waiting{Object: id, Due: due, Attempts: attempts})
+	}
+	return w
+}
+
+func deferredComesWhenDue(t *testing.T, open Open) {
 	in := open(t)
-	early, late := New(1, 2, 3), New(4)
+	defer closed(t, in)
+	early, late := New(1, 2, 3, 4), New(5)
 	require.NoError(t, in.Append(t.Context(), early))
 	require.NoError(t, in.Append(t.Context(), late))
-	c := all(t, in)[0]
-	before := c.Seq
-	c.Objects, c.Attempts, c.Done = []int64{2}, []uint8{5}, callback.Counts{Stored: 1, Missing: 1}
-	in.Defer(&c)
-	early.Objects, early.Attempts, early.Done = c.Objects, c.Attempts, c.Done
+	feed := in.Feed()
+	require.Len(t, some(t, feed, 2), 2)
+	due := time.Now().Add(soon)
+	in.Defer(callback.Deferral{
+		Seq: early.Seq, Sender: early.Sender, Parked: true, Done: callback.Counts{Stored: 1, Missing: 1},
+		Waiting: append(waitingOf(due, 5, 2), waitingOf(due.Add(time.Hour/2), 3, 4)...),
+	})
+	again := some(t, feed, 1)[0]
+	require.False(t, time.Now().Before(due), "it came before its time")
+	require.Equal(t, []int64{2}, again.Objects)
+	require.Equal(t, []uint8{5}, again.Attempts)
+	require.Equal(t, callback.Counts{Stored: 1, Missing: 1}, again.Done)
+	require.Len(t, again.Later, 1)
+	require.Equal(t, int64(4), again.Later[0].Object)
+	require.Equal(t, uint8(3), again.Later[0].Attempts)
+	require.WithinDuration(t, due.Add(time.Hour/2), again.Later[0].Due, time.Millisecond)
+	require.Equal(t, 4, again.Total())
+	require.Equal(t, early.ID, again.ID)
 
-	found, err := in.Deferred().Next(t.Context(), 1000) // waits for the commit
+	found, err := in.Lookup(early.ID)
 	require.NoError(t, err)
-	equal(t, []*callback.Callback{early}, found)
-	require.Greater(t, found[0].Seq, before)
-	require.Equal(t, 3, found[0].Total())
-	equal(t, []*callback.Callback{late}, all(t, in))
-	found[0].Attempts[0]++
-	in.Defer(&found[0]) // once more
+	require.Equal(t, 2, found.Done.Sum())
+	in.Remove(again.Seq)
+	require.Eventually(t, func() bool { _, err := in.Lookup(early.ID); return err != nil }, 10*time.Second, time.Millisecond)
+}
+
+func dueTimesSurvive(t *testing.T, open Open) {
+	in := open(t)
+	soonDue, farDue := New(1), New(2)
+	require.NoError(t, in.Append(t.Context(), soonDue))
+	require.NoError(t, in.Append(t.Context(), farDue))
+	feed := in.Feed()
+	some(t, feed, 2)
+	due := time.Now().Add(soon)
+	in.Defer(callback.Deferral{Seq: soonDue.Seq, Sender: soonDue.Sender, Parked: true, Waiting: waitingOf(due, 1, 1)})
+	in.Defer(callback.Deferral{Seq: farDue.Seq, Sender: farDue.Sender, Parked: true, Waiting: waitingOf(due.Add(time.Hour/2), 1, 2)})
 	closed(t, in)
 
 	in = open(t)
 	defer closed(t, in)
-	again, err := in.Deferred().Next(t.Context(), 1000)
-	require.NoError(t, err)
-	require.Len(t, again, 1)
-	require.Equal(t, []uint8{6}, again[0].Attempts)
-	require.Greater(t, again[0].Seq, found[0].Seq)
+	other := New(3)
+	require.NoError(t, in.Append(t.Context(), other))
+	feed = in.Feed()
+	require.Equal(t, other.ID, some(t, feed, 1)[0].ID, "what waits does not come whole")
+	require.Equal(t, soonDue.ID, some(t, feed, 1)[0].ID)
+	require.False(t, time.Now().Before(due), "it came before its time")
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	_, err := feed.Next(ctx, 1)
+	require.ErrorIs(t, err, context.DeadlineExceeded, "half an hour is not over")
+}
+
+// halfDeferredIsDoneAgain: what was worked on when the process died is done again, but for the ids that wait.
+func halfDeferredIsDoneAgain(t *testing.T, open Open) {
+	in := open(t)
+	c := New(1, 2, 3)
+	require.NoError(t, in.Append(t.Context(), c))
+	some(t, in.Feed(), 1)
+	in.Defer(callback.Deferral{Seq: c.Seq, Sender: c.Sender, Waiting: waitingOf(time.Now().Add(time.Hour/2), 4, 2)})
+	closed(t, in)
+	in = open(t)
+	defer closed(t, in)
+	again := some(t, in.Feed(), 1)[0]
+	require.Equal(t, []int64{1, 3}, again.Objects)
+	require.Len(t, again.Later, 1)
+	require.Equal(t, uint8(4), again.Later[0].Attempts)
+	require.Zero(t, again.Done)
+	require.Equal(t, 3, again.Total())
+}
+
+func idsGrow(t *testing.T, open Open) {
+	var ids []string
+	for range 3 { // over restarts
+		in := open(t)
+		for i := range int64(20) {
+			c := New(i)
+			require.NoError(t, in.Append(t.Context(), c))
+			ids = append(ids, c.ID)
+			found, err := in.Lookup(c.ID)
+			require.NoError(t, err)
+			require.Equal(t, c.Seq, found.Seq)
+		}
+		closed(t, in)
+	}
+	require.IsIncreasing(t, ids)
+}
+
+// dueBesideFlood: what is due comes out whatever else waits.
+func dueBesideFlood(t *testing.T, open Open) {
+	in := open(t)
+	defer closed(t, in)
+	c := from("good", 1)
+	require.NoError(t, in.Append(t.Context(), c))
+	feed := in.Feed()
+	some(t, feed, 1)
+	in.Defer(callback.Deferral{Seq: c.Seq, Sender: c.Sender, Parked: true, Waiting: waitingOf(time.Now(), 1, 0)})
+	for range 300 {
+		require.NoError(t, in.Append(t.Context(), from("flood", 100)))
+	}
+	for ids := 0; ; {
+		found, err := feed.Next(t.Context(), 100)
+		require.NoError(t, err)
+		for _, f := range found {
+			if f.ID == c.ID {
+				return
+			}
+			ids += len(f.Objects)
+		}
+		require.Less(t, ids, 2000)
+	}
+}
+
+// some takes n callbacks from a feed.
+func some(t *testing.T, feed Feed, n int) (found []callback.Callback) {
+	t.Helper()
+	for len(found) < n {
+		more, err := feed.Next(t.Context(), 1)
+		require.NoError(t, err)
+		found = append(found, more...)
+	}
+	return found
 }
 
 func lookupSeesWaiting(t *testing.T, open Open) {
@@ -162,12 +274,12 @@ func nextWaits(t *testing.T, open Open) {
 	defer closed(t, in)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := in.Fresh().Next(ctx, 1)
+	_, err := in.Feed().Next(ctx, 1)
 	require.ErrorIs(t, err, context.Canceled)
 
 	got := make(chan []callback.Callback)
 	go func() { // ends with the one callback that the next line appends
-		found, _ := in.Fresh().Next(t.Context(), 1)
+		found, _ := in.Feed().Next(t.Context(), 1)
 		got <- found
 	}()
 	c := New(1)
@@ -182,7 +294,7 @@ func nextIsBounded(t *testing.T, open Open) {
 		require.NoError(t, in.Append(t.Context(), New(10*i, 10*i+1)))
 	}
 	require.NoError(t, in.Append(t.Context(), New()))
-	feed := in.Fresh()
+	feed := in.Feed()
 	var sizes []int
 	for total := 0; total < 6; {
 		found, err := feed.Next(t.Context(), 3)
@@ -214,7 +326,7 @@ func sendersHaveTurns(t *testing.T, open Open) {
 	for range 10 {
 		require.NoError(t, in.Append(t.Context(), from("small", 5)))
 	}
-	feed := in.Fresh()
+	feed := in.Feed()
 	before := map[string]int{} // ids of others that came before a sender's last
 	last := map[string]int{"large": 2, "small": 10}
 	total := 0
@@ -236,46 +348,47 @@ func sendersHaveTurns(t *testing.T, open Open) {
 	require.LessOrEqual(t, before["large"], 4500, "a thousand ids are ten turns, not one")
 }
 
-// everyCallbackOnce: whatever comes while others are handed out, and whatever its size, each is handed out once, in its sender's order.
+// everyCallbackOnce: whatever comes while others are handed out, and whatever its size, each is handed out once, in its sender's order, and once
+// more for each time that it was deferred.
 func everyCallbackOnce(t *testing.T, open Open) {
 	in := open(t)
 	defer closed(t, in)
 	random := rand.New(rand.NewPCG(1, 2))
-	feed, deferred := in.Fresh(), in.Deferred()
-	var posted, again int
-	lastSeq := map[string]int64{}
-	got, gotAgain := map[string]bool{}, map[string]bool{}
-	for round := 0; len(got) < 500 || len(gotAgain) < again; round++ {
+	feed := in.Feed()
+	posted, gone := 0, 0
+	lastSeq, deferred := map[string]int64{}, map[string]bool{}
+	got := map[string]bool{}
+	for gone < 500 {
 		for range random.IntN(20) {
 			if posted < 500 {
 				require.NoError(t, in.Append(t.Context(), from(fmt.Sprint(random.IntN(5)), random.Int64N(250))))
 				posted++
 			}
 		}
-		if posted > len(got) {
-			found, err := feed.Next(t.Context(), 1+random.IntN(400))
-			require.NoError(t, err)
-			for _, c := range found {
-				require.False(t, got[c.ID], "it came twice")
+		if posted == gone {
+			continue
+		}
+		found, err := feed.Next(t.Context(), 1+random.IntN(400))
+		require.NoError(t, err)
+		for _, c := range found {
+			if got[c.ID] {
+				require.True(t, deferred[c.ID], "it came twice")
+				delete(deferred, c.ID)
+			} else {
 				require.Greater(t, c.Seq, lastSeq[c.Sender])
 				got[c.ID], lastSeq[c.Sender] = true, c.Seq
-				if random.IntN(3) > 0 {
-					in.Remove(c.Seq)
-				} else if len(c.Objects) > 0 {
-					c.Attempts = make([]uint8, len(c.Objects))
-					in.Defer(&c)
-					again++
-				}
 			}
-		}
-		if again > len(gotAgain) {
-			found, err := deferred.Next(t.Context(), 1+random.IntN(400))
-			require.NoError(t, err)
-			for _, c := range found {
-				require.False(t, gotAgain[c.ID], "it came twice")
-				gotAgain[c.ID] = true
+			if len(c.Objects) == 0 || random.IntN(3) > 0 {
 				in.Remove(c.Seq)
+				gone++
+				continue
 			}
+			done := c.Done
+			done.Stored += len(c.Objects) - 1
+			in.Defer(callback.Deferral{
+				Seq: c.Seq, Sender: c.Sender, Parked: true, Done: done, Waiting: waitingOf(time.Now(), 1, c.Objects[0]),
+			})
+			deferred[c.ID] = true
 		}
 	}
 }
@@ -316,13 +429,15 @@ func closedAcceptsNothing(t *testing.T, open Open) {
 	require.Empty(t, all(t, in))
 }
 
-// all returns what waits now. A sentinel tells where that ends, for Next waits.
-func all(t *testing.T, in Engine) []callback.Callback {
+// all returns what waits now. A sentinel tells where that ends, for Next waits. It makes the feed of the engine.
+func all(t *testing.T, in Engine) []callback.Callback { return rest(t, in, in.Feed()) }
+
+// rest is all that the feed has not handed out.
+func rest(t *testing.T, in Engine, feed Feed) []callback.Callback {
 	t.Helper()
 	sentinel := New(1 << 50)
 	require.NoError(t, in.Append(t.Context(), sentinel))
 	var found []callback.Callback
-	feed := in.Fresh()
 	for {
 		more, err := feed.Next(t.Context(), 1000)
 		require.NoError(t, err)
@@ -341,7 +456,6 @@ func equal(t *testing.T, want []*callback.Callback, got []callback.Callback) {
 	require.Len(t, got, len(want))
 	for i, c := range got {
 		require.Positive(t, c.Seq)
-		c.Seq = 0
 		require.Equal(t, *want[i], c, fmt.Sprintf("callback %d", i))
 	}
 }

@@ -1,0 +1,94 @@
+package inbox
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/inbox/inboxtest"
+)
+
+// fill puts callbacks of these senders in, in groups.
+func fill(t testing.TB, in *Inbox, senders ...string) {
+	t.Helper()
+	var group []*pending
+	for i, sender := range senders {
+		c := inboxtest.New(int64(i))
+		c.Sender = sender
+		r, err := encode(c)
+		require.NoError(t, err)
+		if group = append(group, &pending{row: r}); len(group) == 10_000 || i == len(senders)-1 {
+			require.NoError(t, in.write.write(group, nil, in.moment()))
+			group = nil
+		}
+	}
+}
+
+// Whatever the senders' parts in a backlog, and however much longer that is than what the feed keeps in memory: each callback comes once, in
+// its sender's order, and the senders in turn.
+func TestFeedOfManySenders(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	shapes := map[string]func(i int) string{
+		"even":         func(i int) string { return fmt.Sprint(i % 20) },
+		"blocks":       func(i int) string { return fmt.Sprint(i / 1200) },
+		"one flood":    func(i int) string { return fmt.Sprint(max(0, random.IntN(300)-280)) },
+		"ever rarer":   func(i int) string { return fmt.Sprint(int(random.ExpFloat64() * 2)) },
+		"all at once":  func(i int) string { return fmt.Sprint(i) },
+		"rare at ends": func(i int) string { return fmt.Sprint(min(1, i/11_990)) },
+	}
+	for name, sender := range shapes {
+		t.Run(name, func(t *testing.T) {
+			in := alone(t, newPath(t), Options{})
+			senders := make([]string, 12_000)
+			left := map[string]int{}
+			for i := range senders {
+				senders[i] = sender(i)
+				left[senders[i]]++
+			}
+			fill(t, in, senders...)
+			feed, last, got := in.Feed(), map[string]int64{}, map[int64]bool{}
+			for len(got) < len(senders) {
+				found, err := feed.Next(t.Context(), 1+random.IntN(500))
+				require.NoError(t, err)
+				for _, c := range found {
+					require.False(t, got[c.Seq], "it came twice")
+					require.Greater(t, c.Seq, last[c.Sender])
+					got[c.Seq], last[c.Sender] = true, c.Seq
+					left[c.Sender]--
+				}
+				require.LessOrEqual(t, len(feed.known), maxSenders)
+				for _, turn := range feed.turns {
+					require.LessOrEqual(t, len(turn.places), maxPlaces)
+				}
+			}
+			require.Empty(t, feed.turns)
+			require.Empty(t, feed.known)
+		})
+	}
+}
+
+// While others have a long backlog, a sender's part of what comes out is its turn, until it has had its last.
+func TestTurnsInALongBacklog(t *testing.T) {
+	in := alone(t, newPath(t), Options{})
+	var senders []string
+	for i := range 30_000 {
+		senders = append(senders, "flood")
+		if i%500 == 0 { // far apart, and more than are kept in memory with their neighbours
+			senders = append(senders, "rare")
+		}
+	}
+	fill(t, in, senders...)
+	feed, rare, all := in.Feed(), 0, 0
+	for rare < 60 {
+		found, err := feed.Next(t.Context(), 500)
+		require.NoError(t, err)
+		for _, c := range found {
+			if all++; c.Sender == "rare" {
+				rare++
+			}
+		}
+		require.Less(t, all, 2000, "60 callbacks of one id are done in a round")
+	}
+}

@@ -140,7 +140,7 @@ func TestTasks(t *testing.T) {
 		}
 		return all
 	}
-	require.Len(t, tasks(), 3)
+	require.Len(t, tasks(), 4)
 	run := func(name string) maintain.Status {
 		before := tasks()[name].Runs
 		response, err := client.Post(s.operator+"/admin/tasks/"+name+"/run", "application/json", nil)

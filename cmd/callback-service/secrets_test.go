@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,7 +95,10 @@ func TestBadSecretFiles(t *testing.T) {
 			require.Contains(t, string(text), flag)
 			require.Contains(t, string(text), file)
 			require.NotContains(t, string(text), "hunter")
-			require.Equal(t, 1, strings.Count(string(text), "\n"), "%s", text)
+			lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(text)), "\n"), func(line string) bool {
+				return strings.Contains(line, "level=INFO") // such as that there is no inbox yet
+			})
+			require.Len(t, lines, 1, "%s", text)
 		}
 	}
 }

@@ -21,6 +21,7 @@ const (
 	doneMark  = "-salvaged"
 
 	replacePause = 10 * time.Second // between two files moved aside: more often the disk itself is at fault
+	salvagePause = 10 * time.Second // before a file is tried again that could not be salvaged
 	settledPause = 5 * time.Second  // before the store is asked again for receipts
 )
 
@@ -169,8 +170,20 @@ func (in *Inbox) resumeSalvage() {
 		}()
 		in.salvaging.Lock()
 		defer in.salvaging.Unlock()
-		if err := in.salvageAsides(ctx); err != nil && ctx.Err() == nil {
-			in.log.Error("inbox: what lies in a damaged file is not brought back; the next start tries again", "path", in.path, "error", err)
+		for logged := ""; ; {
+			err := in.salvageAsides(ctx)
+			if err == nil || in.closing.Load() {
+				return
+			}
+			if text := err.Error(); text != logged {
+				in.log.Error("inbox: what lies in a damaged file is not brought back yet; it is tried again", "path", in.path, "error", err)
+				logged = text
+			}
+			select {
+			case <-time.After(salvagePause):
+			case <-ctx.Done():
+				return
+			}
 		}
 	})
 }

@@ -45,7 +45,7 @@ func (in *Inbox) run() {
 	defer tick.Stop()
 	quiet := time.NewTimer(idle)
 	defer quiet.Stop()
-	scrub := time.NewTicker(scrubPause)
+	scrub := time.NewTimer(scrubPause)
 	defer scrub.Stop()
 	for {
 		select {
@@ -63,6 +63,7 @@ func (in *Inbox) run() {
 			in.working(in.check)
 		case <-scrub.C:
 			in.working(in.scrub)
+			scrub.Reset(in.nextScrub())
 		case <-quiet.C:
 			in.working(func() {
 				if in.tidy() {

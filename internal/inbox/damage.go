@@ -183,6 +183,8 @@ func (in *Inbox) resumeSalvage() {
 			case <-time.After(salvagePause):
 			case <-ctx.Done():
 				return
+			case <-in.ended:
+				return
 			}
 		}
 	})

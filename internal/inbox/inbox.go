@@ -108,7 +108,7 @@ type Inbox struct {
 
 	used      bool // when it was opened
 	salvages  sync.WaitGroup
-	salvaging sync.Mutex             // one file at a time
+	salvaging mutex                  // one file at a time
 	salvage   atomic.Pointer[string] // the file that is being salvaged
 }
 
@@ -169,7 +169,7 @@ func open(path string, o Options) (*Inbox, error) {
 		appends: make(chan *pending, queueLength), tasks: make(chan task), broken: make(chan error, 1),
 		budget: semaphore.NewWeighted(queueBytes), stop: make(chan struct{}), ended: make(chan struct{}),
 		changed: make(chan struct{}, 1), arrived: make(chan struct{}), startOver: true,
-		readers: readers{connection{mu: make(mutex, 1)}, connection{mu: make(mutex, 1)}},
+		readers: readers{connection{mu: make(mutex, 1)}, connection{mu: make(mutex, 1)}}, salvaging: make(mutex, 1),
 	}
 	in.clockBase.Store(o.Now().UnixMicro())
 	if err := in.start(); err != nil {

@@ -50,8 +50,8 @@ func TestSecondProcessIsRefused(t *testing.T) {
 func TestNewerFileIsRefused(t *testing.T) {
 	path := newPath(t)
 	in := run(t, path, Options{})
-	require.NoError(t, in.write.db.Exec(`PRAGMA user_version = 99`))
 	require.NoError(t, in.Close())
+	alter(t, path, `PRAGMA user_version = 99`)
 	_, err := Open(path, Options{})
 	require.ErrorContains(t, err, "made by a newer one")
 }

@@ -197,7 +197,11 @@ type moment struct {
 // forgotten is up to when keys are.
 func (m *moment) forgotten() int64 { return m.clock - m.keyAge.Microseconds() }
 
-// of is a due time by the inbox's clock.
+// of is a due time by the inbox's clock, which counts whole microseconds: rather a little later than too early.
 func (m *moment) of(t time.Time) int64 {
-	return m.clock + max(0, min(t.Sub(m.now), maxWait)).Microseconds()
+	wait := min(t.Sub(m.now), maxWait)
+	if wait <= 0 {
+		return m.clock
+	}
+	return m.clock + wait.Microseconds() + 2
 }

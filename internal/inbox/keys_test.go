@@ -146,7 +146,8 @@ func TestKeysDoNotFillTheInbox(t *testing.T) {
 
 // TestForgetsMoreThanOneStep: all keys that are too old, however many.
 func TestForgetsMoreThanOneStep(t *testing.T) {
-	in := run(t, newPath(t), Options{KeyAge: time.Hour})
+	path := newPath(t)
+	in := run(t, path, Options{KeyAge: time.Hour})
 	const keys = keySweep + keySweep/2
 	var all sync.WaitGroup
 	for s := range 30 {
@@ -162,7 +163,8 @@ func TestForgetsMoreThanOneStep(t *testing.T) {
 	n, err := in.ForgetKeys(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, n, "none is old")
-	in.options.KeyAge = 1 // nothing but the next sweep reads it
+	require.NoError(t, in.Close())
+	in = run(t, path, Options{KeyAge: 1})
 	n, err = in.ForgetKeys(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, keys, n)
@@ -171,12 +173,14 @@ func TestForgetsMoreThanOneStep(t *testing.T) {
 
 // TestForgettingEndsWithTheCommitter: who waits for a committer that panicked does not wait for ever.
 func TestForgettingEndsWithTheCommitter(t *testing.T) {
-	in := run(t, newPath(t), Options{KeyAge: time.Hour, MaxKeys: 10, OnKeysDropped: func(int) { panic("a bug") }})
+	path := newPath(t)
+	in := run(t, path, Options{KeyAge: time.Hour, MaxKeys: 10})
 	for i := range 3 {
 		_, err := in.AppendOnce(t.Context(), from("a"), key(fmt.Sprint(i), "body"))
 		require.NoError(t, err)
 	}
-	in.options.MaxKeys = 1 // nothing but the next sweep reads it
+	require.NoError(t, in.Close())
+	in = run(t, path, Options{KeyAge: time.Hour, MaxKeys: 1, OnKeysDropped: func(int) { panic("a bug") }})
 	_, err := in.ForgetKeys(t.Context())
 	require.Error(t, err)
 	<-in.Done()

@@ -53,6 +53,14 @@ func (in *Inbox) scrub() {
 	}
 }
 
+// nextScrub is how long it is until the next step.
+func (in *Inbox) nextScrub() time.Duration {
+	if in.write == nil || in.write.scrub.phase != nil {
+		return scrubPause
+	}
+	return max(scrubPause, time.Until(in.write.scrub.rest))
+}
+
 func (f *file) scrubStep(at moment) error {
 	done, err := f.scrub.phase(f, at)
 	if err != nil || !done {

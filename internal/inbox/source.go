@@ -40,33 +40,36 @@ type source struct {
 }
 
 // openSource opens a file without writing anything, neither to it nor beside it.
-func openSource(disk disk.Disk, path string) (s *source, err error) {
-	s = &source{disk: disk}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
-	if s.file, err = disk.Open(path); err != nil {
+func openSource(disk disk.Disk, path string) (*source, error) {
+	s := &source{disk: disk}
+	if err := s.open(path); err != nil {
+		s.close()
 		return nil, err
+	}
+	return s, nil
+}
+
+func (s *source) open(path string) (err error) {
+	if s.file, err = s.disk.Open(path); err != nil {
+		return err
 	}
 	if s.size, err = s.file.Size(); err != nil {
-		return nil, err
+		return err
 	}
-	wal, err := disk.Open(path + "-wal")
+	wal, err := s.disk.Open(path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {
 		s.File, err = sqlitefile.Open(s.file, nil, s.size, 0, pageSize)
-		return s, err
+		return err
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.wal = wal
 	if s.walSize, err = wal.Size(); err != nil {
-		return nil, err
+		return err
 	}
 	s.File, err = sqlitefile.Open(s.file, wal, s.size, s.walSize, pageSize)
-	return s, err
+	return err
 }
 
 // close closes what was only read.

@@ -155,7 +155,7 @@ func (w *World) databaseTrouble() bool {
 		kind := string(f.Kind)
 		disk := (f.Kind == DiskError || f.Kind == DiskFull) && (f.aims(objectsFile) || f.aims(objectsFile+"-wal"))
 		if (strings.HasPrefix(kind, "database-") || disk || f.Kind == ClockJumps || f.Kind == ReadSlow) &&
-			w.now() >= f.At && w.now() < f.At+f.For+settling {
+			w.now() >= f.At && w.now() < f.At+f.For+2*settling { // the database is tried again every few seconds
 			return true
 		}
 	}

@@ -56,6 +56,10 @@ func (in *Inbox) replace(damage error) error {
 	if err := in.closeFiles(); err != nil {
 		in.log.Warn("inbox: closing a damaged file", "path", in.path, "error", err)
 	}
+	select { // what a reader met in this file says nothing of the one that takes its place
+	case <-in.broken:
+	default:
+	}
 	if in.gone == nil {
 		in.gone = map[int64]struct{}{}
 	}

@@ -275,3 +275,13 @@ func TestAsideWithNothingInIt(t *testing.T) {
 	require.NoError(t, in.Close())
 	require.FileExists(t, nothing)
 }
+
+// A reader's word on a file that was moved aside since says nothing of the file that took its place.
+func TestDamageThatWasToldTooLate(t *testing.T) {
+	in := alone(t, newPath(t), Options{})
+	in.suspect(sqlite3.CORRUPT) // a reader met it while the committer did
+	in.fail(sqlite3.CORRUPT)
+	require.NoError(t, in.Ready())
+	require.Equal(t, 1, asides(t, in.path))
+	require.Empty(t, in.broken)
+}

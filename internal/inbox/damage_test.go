@@ -77,8 +77,10 @@ func TestDamageUnderARunningInbox(t *testing.T) {
 	defer func() { require.NoError(t, in.Close()) }()
 
 	feed, handed := in.Feed(), []callback.Callback(nil)
-	take := func() {
-		found, err := feed.Next(t.Context(), 20*len(ids))
+	take := func() { // of a new file there is nothing to take before the salvage goes on
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		found, err := feed.Next(ctx, 20*len(ids))
 		if err == nil {
 			handed = append(handed, found...)
 		}

@@ -1,6 +1,8 @@
 package inbox
 
 import (
+	"slices"
+
 	"github.com/ncruces/go-sqlite3"
 	"github.com/oklog/ulid/v2"
 )
@@ -67,6 +69,14 @@ func (f *file) dropHeld(seq int64) error {
 // reviveRow puts a callback where it lay, or where there is room right behind.
 func (s *salvager) reviveRow(f *file, r *row) error {
 	id, home := r.id(), r.seq
+	near, err := f.rowsAfter(seqOf(ulid.ULID(r.record[idAt:bodyAt]))-1, idSlack) // where a lookup finds it
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(near, func(there row) bool { return there.intact() && there.id() == id }) {
+		s.result.Known++
+		return nil
+	}
 	for {
 		there, taken, err := f.row(r.seq)
 		if err != nil {

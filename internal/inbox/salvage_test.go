@@ -465,3 +465,24 @@ func TestRowWithoutColumns(t *testing.T) {
 	_, ok := asideOf(1, nil)
 	require.False(t, ok)
 }
+
+// A callback that gave way to another's is known when it is brought back again, wherever the other went meanwhile.
+func TestSalvageAgainAfterAPlaceBecameFree(t *testing.T) {
+	s := newSample(t, 60, false)
+	in := run(t, newPath(t), Options{})
+	defer func() { require.NoError(t, in.Close()) }()
+	other := rowOf(t, inboxtest.New(1))
+	require.NoError(t, in.do(t.Context(), func() error {
+		other.seal(slices.Min(slices.Collect(maps.Keys(s.rows))))
+		return in.write.transaction(func() error { return in.write.add(&other) })
+	}))
+	_, err := in.Salvage(t.Context(), s.write(t))
+	require.NoError(t, err)
+	in.Remove(other.seq)
+	require.Eventually(t, func() bool { return in.Stats().Callbacks == int64(len(s.rows)) }, time.Minute, time.Millisecond)
+	longer := s.changed(func(c *sample) { c.file = append(c.file, make([]byte, pageSize)...) }) // another file, to the inbox
+	again, err := in.Salvage(t.Context(), longer.write(t))
+	require.NoError(t, err)
+	require.EqualValues(t, len(s.rows), again.Known)
+	require.EqualValues(t, len(s.rows), in.Stats().Callbacks)
+}

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -24,6 +25,16 @@ type mutex chan struct{}
 
 func (m mutex) Lock()   { m <- struct{}{} }
 func (m mutex) Unlock() { <-m }
+
+// lockBefore is Lock, unless ctx ends first.
+func (m mutex) lockBefore(ctx context.Context) error {
+	select {
+	case m <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // readers keeps the dispatcher's reading apart from that of requests.
 type readers struct{ dispatch, requests connection }

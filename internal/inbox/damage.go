@@ -172,7 +172,9 @@ func (in *Inbox) resumeSalvage() {
 			case <-ctx.Done():
 			}
 		}()
-		in.salvaging.Lock()
+		if in.salvaging.lockBefore(ctx) != nil {
+			return
+		}
 		defer in.salvaging.Unlock()
 		for logged := ""; ; {
 			err := in.salvageAsides(ctx)

@@ -62,7 +62,9 @@ type aside struct {
 // have a receipt, how far those are whose ids wait, and keys. It reads the file page by page and believes what passes its checksum, so that
 // damage to pages that lead to others hides nothing, and what had been removed stays so. Doing it twice changes nothing.
 func (in *Inbox) Salvage(ctx context.Context, path string) (Salvaged, error) {
-	in.salvaging.Lock()
+	if err := in.salvaging.lockBefore(ctx); err != nil {
+		return Salvaged{}, fmt.Errorf("salvage %s: waiting for the salvage of another file: %w", path, err)
+	}
 	defer in.salvaging.Unlock()
 	return in.salvageFile(ctx, path)
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -464,6 +465,21 @@ func TestRowWithoutColumns(t *testing.T) {
 	require.Empty(t, kindOf(1, nil).table)
 	_, ok := asideOf(1, nil)
 	require.False(t, ok)
+}
+
+// Whoever waits for another salvage to end may stop waiting.
+func TestSalvageThatWaitsForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, other := newPath(t), newSample(t, 600, false).write(t)
+		newSample(t, 600, false).writeTo(t, path+asideMark+"20261121T000001.000Z")
+		in := run(t, path, Options{Settled: func(context.Context, []string) (map[string]bool, error) { return nil, callback.ErrDatabaseDown }})
+		require.Eventually(t, func() bool { return in.Salvaging() != "" }, time.Minute, time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := in.Salvage(ctx, other)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NoError(t, in.Close())
+	})
 }
 
 // A callback that gave way to another's is known when it is brought back again, wherever the other went meanwhile.

@@ -100,7 +100,17 @@ func each(s *sqlite3.Stmt, row func(*sqlite3.Stmt) bool, arguments ...any) (err 
 	}
 	for err == nil && s.Step() && row(s) {
 	}
-	return errors.Join(err, s.Reset())
+	return errors.Join(err, reset(s))
+}
+
+// reset makes a statement ready for its next use, and returns the error that ended this one. SQLite's own Reset does not tell of a context
+// that ended between two rows.
+func reset(s *sqlite3.Stmt) error {
+	failed := s.Err()
+	if err := s.Reset(); failed == nil {
+		failed = err
+	}
+	return failed
 }
 
 func (c *connection) deferral(seq int64) (d keptDeferral, found bool, err error) {

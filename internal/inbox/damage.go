@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -223,9 +224,15 @@ func (in *Inbox) salvageAsides(ctx context.Context) error {
 	})
 }
 
-func (in *Inbox) salvageAside(ctx context.Context, path string) error {
+// salvageAside never panics: what lies in a damaged file may be anything, and would end the process at each start.
+func (in *Inbox) salvageAside(ctx context.Context, path string) (err error) {
 	in.salvage.Store(new(path))
 	defer in.salvage.Store(nil)
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the salvage of %s panicked: %v\n%s", path, p, debug.Stack())
+		}
+	}()
 	s, err := in.salvageFile(ctx, path)
 	if err != nil {
 		return err

@@ -287,3 +287,18 @@ func TestDamageThatWasToldTooLate(t *testing.T) {
 	require.Equal(t, 1, asides(t, in.path))
 	require.Empty(t, in.broken)
 }
+
+// A salvage that panics over what it finds leaves the file for the next start, and the inbox works on.
+func TestSalvageThatPanics(t *testing.T) {
+	path, told := newPath(t), make(chan struct{})
+	newSample(t, 60, false).writeTo(t, path+asideMark+"20261121T000001.000Z")
+	in := run(t, path, Options{Settled: func(context.Context, []string) (map[string]bool, error) {
+		close(told)
+		panic("a page like no other")
+	}})
+	<-told
+	require.Eventually(t, func() bool { return in.Salvaging() == "" }, time.Minute, time.Millisecond)
+	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
+	require.NoError(t, in.Close())
+	require.Equal(t, 1, asides(t, path))
+}

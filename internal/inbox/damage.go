@@ -58,7 +58,8 @@ func (in *Inbox) replace(damage error) error {
 		in.log.Warn("inbox: closing a damaged file", "path", in.path, "error", err)
 	}
 	select { // what a reader met in this file says nothing of the one that takes its place
-	case <-in.broken:
+	case err := <-in.broken:
+		in.log.Warn("inbox: a reader met the damage too", "path", in.path, "error", err)
 	default:
 	}
 	if in.gone == nil {

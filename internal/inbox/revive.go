@@ -10,6 +10,7 @@ import (
 // revive brings a batch back, in the transaction that is open.
 func (s *salvager) revive(f *file, settled map[string]bool) error {
 	b, at := &s.batch, s.in.moment()
+	s.clock = at.clock
 	for i := range b.deferrals {
 		if err := s.holdDeferral(f, &b.deferrals[i]); err != nil {
 			return err
@@ -120,7 +121,7 @@ func (s *salvager) reviveDeferral(f *file, r *row, d keptDeferral) error {
 	if d.err != nil || d.sender != r.sender || !d.fits(&c) {
 		return nil // it is done again, whole
 	}
-	latest := s.in.clock() + maxWait.Microseconds()
+	latest := s.clock + maxWait.Microseconds()
 	for i := range d.waiting {
 		w := &d.waiting[i]
 		w.at = min(w.at, latest)

@@ -34,7 +34,8 @@ type Salvaged struct {
 
 // salvager reads one damaged file.
 type salvager struct {
-	in       *Inbox
+	in       *Inbox // nil: what comes back was not in another file
+	clock    int64  // of the inbox
 	result   Salvaged
 	batch    batch
 	expected int64 // callbacks, by the file's totals; -1: they are damaged too

@@ -174,10 +174,6 @@ func (in *Inbox) resumeSalvage() {
 			case <-ctx.Done():
 			}
 		}()
-		if in.salvaging.lockBefore(ctx) != nil {
-			return
-		}
-		defer in.salvaging.Unlock()
 		for logged := ""; ; {
 			err := in.salvageAsides(ctx)
 			if err == nil || in.closing.Load() {
@@ -199,6 +195,10 @@ func (in *Inbox) resumeSalvage() {
 }
 
 func (in *Inbox) salvageAsides(ctx context.Context) error {
+	if err := in.salvaging.lockBefore(ctx); err != nil {
+		return err
+	}
+	defer in.salvaging.Unlock()
 	disk, folder := in.options.Disk, filepath.Dir(in.path)
 	there, err := disk.Names(folder)
 	if err != nil {

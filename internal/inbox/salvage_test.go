@@ -502,3 +502,21 @@ func TestSalvageAgainAfterAPlaceBecameFree(t *testing.T) {
 	require.EqualValues(t, len(s.rows), again.Known)
 	require.EqualValues(t, len(s.rows), in.Stats().Callbacks)
 }
+
+// A file that cannot be salvaged, and is tried again and again, does not keep others from it.
+func TestSalvageBesideAHopelessFile(t *testing.T) {
+	s := newSample(t, 60, false)
+	synctest.Test(t, func(t *testing.T) {
+		path := newPath(t)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path+asideMark+"20261121T000000.000Z", make([]byte, pageSize), 0o600))
+		in := run(t, path, Options{})
+		time.Sleep(time.Second) // the first try is over
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		result, err := in.Salvage(ctx, s.write(t))
+		require.NoError(t, err)
+		require.EqualValues(t, len(s.rows), result.Callbacks)
+		require.NoError(t, in.Close())
+	})
+}

@@ -199,7 +199,7 @@ func openInbox(cfg *config, log *slog.Logger, m *telemetry.Metrics, world edges,
 		OnReplaced: m.InboxDamaged.Inc,
 		OnSalvaged: func(s inbox.Salvaged) {
 			m.InboxSalvaged.Add(float64(s.Callbacks))
-			m.InboxLost.Add(float64(s.Lost))
+			m.InboxLost.Add(float64(max(0, s.Lost))) // -1: unknown
 		},
 		Settled: func(ctx context.Context, ids []string) (map[string]bool, error) {
 			if db := db.Load(); db != nil {

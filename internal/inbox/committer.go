@@ -114,7 +114,7 @@ func (in *Inbox) group(first *pending) {
 	if in.options.OnCommit != nil {
 		in.options.OnCommit(len(accepted), len(changes), time.Since(start))
 	}
-	if in.write.walPages >= in.checkpointAt() {
+	if in.write != nil && in.write.walPages >= in.checkpointAt() { // nil: it failed since
 		in.maintain(sqlite3.CHECKPOINT_PASSIVE)
 	}
 }
@@ -214,7 +214,7 @@ func (in *Inbox) announce(appended bool, changes []change) {
 			}
 		}
 	}
-	if in.write.behind { // what came in behind the feed's back is looked for from the start
+	if in.write != nil && in.write.behind { // what came in behind the feed's back is looked for from the start
 		in.write.behind = false
 		in.startOver, appended = true, true
 	}
@@ -224,7 +224,8 @@ func (in *Inbox) announce(appended bool, changes []change) {
 	}
 }
 
-// do has the committer do something between its groups, and waits for that. An error closes the file, which is then opened again.
+// do has the committer do something between its groups, and waits for that. An error closes the file, which is then opened again. Once f has
+// begun, the end of ctx does not end the wait, unless the disk hangs.
 func (in *Inbox) do(ctx context.Context, f func() error) error {
 	t := task{do: f, done: make(chan error, 1)}
 	select {
@@ -240,6 +241,15 @@ func (in *Inbox) do(ctx context.Context, f func() error) error {
 	case <-in.ended: // by a panic
 		return errClosing
 	case <-ctx.Done():
+	}
+	hangs := time.NewTimer(hangsFor)
+	defer hangs.Stop()
+	select { // it has begun, and uses what is the caller's
+	case err := <-t.done:
+		return err
+	case <-in.ended:
+		return errClosing
+	case <-hangs.C:
 		return ctx.Err()
 	}
 }

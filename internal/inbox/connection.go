@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -24,6 +25,16 @@ type mutex chan struct{}
 
 func (m mutex) Lock()   { m <- struct{}{} }
 func (m mutex) Unlock() { <-m }
+
+// lockBefore is Lock, unless ctx ends first.
+func (m mutex) lockBefore(ctx context.Context) error {
+	select {
+	case m <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // readers keeps the dispatcher's reading apart from that of requests.
 type readers struct{ dispatch, requests connection }
@@ -89,7 +100,17 @@ func each(s *sqlite3.Stmt, row func(*sqlite3.Stmt) bool, arguments ...any) (err 
 	}
 	for err == nil && s.Step() && row(s) {
 	}
-	return errors.Join(err, s.Reset())
+	return errors.Join(err, reset(s))
+}
+
+// reset makes a statement ready for its next use, and returns the error that ended this one. SQLite's own Reset does not tell of a context
+// that ended between two rows.
+func reset(s *sqlite3.Stmt) error {
+	failed := s.Err()
+	if err := s.Reset(); failed == nil {
+		failed = err
+	}
+	return failed
 }
 
 func (c *connection) deferral(seq int64) (d keptDeferral, found bool, err error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -55,6 +56,11 @@ func (in *Inbox) replace(damage error) error {
 	}
 	if err := in.closeFiles(); err != nil {
 		in.log.Warn("inbox: closing a damaged file", "path", in.path, "error", err)
+	}
+	select { // what a reader met in this file says nothing of the one that takes its place
+	case err := <-in.broken:
+		in.log.Warn("inbox: a reader met the damage too", "path", in.path, "error", err)
+	default:
 	}
 	if in.gone == nil {
 		in.gone = map[int64]struct{}{}
@@ -168,8 +174,6 @@ func (in *Inbox) resumeSalvage() {
 			case <-ctx.Done():
 			}
 		}()
-		in.salvaging.Lock()
-		defer in.salvaging.Unlock()
 		for logged := ""; ; {
 			err := in.salvageAsides(ctx)
 			if err == nil || in.closing.Load() {
@@ -191,6 +195,10 @@ func (in *Inbox) resumeSalvage() {
 }
 
 func (in *Inbox) salvageAsides(ctx context.Context) error {
+	if err := in.salvaging.lockBefore(ctx); err != nil {
+		return err
+	}
+	defer in.salvaging.Unlock()
 	disk, folder := in.options.Disk, filepath.Dir(in.path)
 	there, err := disk.Names(folder)
 	if err != nil {
@@ -217,9 +225,15 @@ func (in *Inbox) salvageAsides(ctx context.Context) error {
 	})
 }
 
-func (in *Inbox) salvageAside(ctx context.Context, path string) error {
+// salvageAside never panics: what lies in a damaged file may be anything, and would end the process at each start.
+func (in *Inbox) salvageAside(ctx context.Context, path string) (err error) {
 	in.salvage.Store(new(path))
 	defer in.salvage.Store(nil)
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the salvage of %s panicked: %v\n%s", path, p, debug.Stack())
+		}
+	}()
 	s, err := in.salvageFile(ctx, path)
 	if err != nil {
 		return err

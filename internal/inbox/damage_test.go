@@ -77,8 +77,10 @@ func TestDamageUnderARunningInbox(t *testing.T) {
 	defer func() { require.NoError(t, in.Close()) }()
 
 	feed, handed := in.Feed(), []callback.Callback(nil)
-	take := func() {
-		found, err := feed.Next(t.Context(), 20*len(ids))
+	take := func() { // of a new file there is nothing to take before the salvage goes on
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		found, err := feed.Next(ctx, 20*len(ids))
 		if err == nil {
 			handed = append(handed, found...)
 		}
@@ -274,4 +276,29 @@ func TestAsideWithNothingInIt(t *testing.T) {
 	require.Eventually(t, func() bool { return in.Stats().Callbacks == int64(len(s.rows)) }, time.Minute, time.Millisecond)
 	require.NoError(t, in.Close())
 	require.FileExists(t, nothing)
+}
+
+// A reader's word on a file that was moved aside since says nothing of the file that took its place.
+func TestDamageThatWasToldTooLate(t *testing.T) {
+	in := alone(t, newPath(t), Options{})
+	in.suspect(sqlite3.CORRUPT) // a reader met it while the committer did
+	in.fail(sqlite3.CORRUPT)
+	require.NoError(t, in.Ready())
+	require.Equal(t, 1, asides(t, in.path))
+	require.Empty(t, in.broken)
+}
+
+// A salvage that panics over what it finds leaves the file for the next start, and the inbox works on.
+func TestSalvageThatPanics(t *testing.T) {
+	path, told := newPath(t), make(chan struct{})
+	newSample(t, 60, false).writeTo(t, path+asideMark+"20261121T000001.000Z")
+	in := run(t, path, Options{Settled: func(context.Context, []string) (map[string]bool, error) {
+		close(told)
+		panic("a page like no other")
+	}})
+	<-told
+	require.Eventually(t, func() bool { return in.Salvaging() == "" }, time.Minute, time.Millisecond)
+	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
+	require.NoError(t, in.Close())
+	require.Equal(t, 1, asides(t, path))
 }

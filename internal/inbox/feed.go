@@ -14,9 +14,7 @@ import (
 const (
 	// quantum is how many ids a sender may have before it is the next one's turn.
 	quantum = 100
-	// lookAtMost is how many rows that nobody has seen are looked through at once for who sent them, and lookOnAtMost how many for the next
-	// ones of one sender.
-	lookAtMost   = 100_000
+	// lookOnAtMost is how many rows are looked through at once for the next ones of one sender.
 	lookOnAtMost = 10_000
 	// maxPlaces is how many of a sender's next callbacks are known by their place. Those behind are looked for when these are handed out.
 	maxPlaces = 256
@@ -25,6 +23,9 @@ const (
 	// duePeriod is how often senders are looked through for ids that are due, at most.
 	duePeriod = 100 * time.Millisecond
 )
+
+// lookAtMost is how many rows that nobody has seen are looked through at once for who sent them. A test has fewer.
+var lookAtMost = 100_000
 
 // Feed hands out callbacks: those that have come, of each sender in the order of their arrival, and those of which ids are due. The senders
 // have their turns, by deficit round robin on ids (Shreedhar and Varghese, 1995), so that a sender's flood delays nobody but itself. A
@@ -36,6 +37,7 @@ const (
 type Feed struct {
 	in    *Inbox
 	seen  int64   // all rows up to here have been looked at
+	more  bool    // there may be others, even with nothing new
 	old   int64   // rows up to here may be handed out, or deferred, already
 	turns []*turn // senders with something to hand out; the first is next
 	known map[string]*turn
@@ -67,6 +69,9 @@ func (f *Feed) Next(ctx context.Context, maxIDs int) ([]callback.Callback, error
 		found, err := f.read(maxIDs)
 		if err != nil || len(found) > 0 {
 			return found, err
+		}
+		if f.more && ctx.Err() == nil {
+			continue
 		}
 		var due <-chan time.Time
 		if !f.due.IsZero() {
@@ -171,29 +176,29 @@ func (f *Feed) turnOf(sender string) *turn {
 // look notes where the rows lie that it has not seen, a bounded number of them at once.
 func (f *Feed) look(c *connection) error {
 	rows := 0
-	for first := true; first || len(f.turns) == 0 && rows == lookAtMost; first = false {
-		rows = 0
-		err := each(c.senders, func(s *sqlite3.Stmt) bool {
-			t := f.turnOf(s.ColumnText(1))
-			if t == nil {
-				return false
-			}
-			rows++
-			f.seen = s.ColumnInt64(0)
-			switch {
-			case t.more > 0:
-			case len(t.places) < maxPlaces:
-				t.places = append(t.places, f.seen)
-			default:
-				t.more = f.seen
-			}
-			return true
-		}, f.seen, never, lookAtMost)
-		if err != nil {
-			return err
+	f.more = false
+	err := each(c.senders, func(s *sqlite3.Stmt) bool {
+		t := f.turnOf(s.ColumnText(1))
+		if t == nil {
+			f.more = true
+			return false
 		}
+		rows++
+		f.seen = s.ColumnInt64(0)
+		switch {
+		case t.more > 0:
+		case len(t.places) < maxPlaces:
+			t.places = append(t.places, f.seen)
+		default:
+			t.more = f.seen
+		}
+		return true
+	}, f.seen, never, lookAtMost)
+	if err != nil {
+		return err
 	}
-	if f.old == never && rows < lookAtMost && len(f.turns) < maxSenders {
+	f.more = f.more || rows == lookAtMost
+	if f.old == never && !f.more {
 		f.old = f.seen
 	}
 	return nil

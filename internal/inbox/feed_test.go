@@ -1,12 +1,15 @@
 package inbox
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"callback-service/internal/callback"
 	"callback-service/internal/inbox/inboxtest"
 )
 
@@ -91,4 +94,30 @@ func TestTurnsInALongBacklog(t *testing.T) {
 		}
 		require.Less(t, all, 2000, "60 callbacks of one id are done in a round")
 	}
+}
+
+// What came behind more parked callbacks than are looked through at once comes out.
+func TestFeedBehindParkedCallbacks(t *testing.T) {
+	before := lookAtMost
+	defer func() { lookAtMost = before }()
+	lookAtMost = 100
+	in := alone(t, newPath(t), Options{})
+	parked := lookAtMost + 1
+	appends, changes := make([]*pending, parked+1), make([]change, parked)
+	for i := range appends {
+		appends[i] = &pending{row: rowOf(t, inboxtest.New(1))}
+	}
+	require.NoError(t, in.write.write(appends, nil, in.moment()))
+	for i := range changes {
+		changes[i] = change{kind: deferred, deferral: callback.Deferral{
+			Seq: appends[i].row.seq, Parked: true, Waiting: []callback.Waiting{{Object: 1, Due: time.Now().Add(time.Hour)}},
+		}}
+	}
+	require.NoError(t, in.write.write(nil, changes, in.moment()))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	found, err := in.Feed().Next(ctx, 100)
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.Equal(t, appends[parked].row.seq, found[0].Seq)
 }

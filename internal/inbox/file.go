@@ -260,5 +260,5 @@ func stepInt(s *sqlite3.Stmt) (n int64, err error) {
 	if s.Step() {
 		n = s.ColumnInt64(0)
 	}
-	return n, s.Reset()
+	return n, reset(s)
 }

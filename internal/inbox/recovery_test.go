@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -72,4 +73,21 @@ func rowOf(t *testing.T, c *callback.Callback) row {
 	r, err := encode(c)
 	require.NoError(t, err)
 	return r
+}
+
+// A callback that comes back out of a damaged log may find what a salvage that was cut short holds for it.
+func TestRegainOfACallbackWithWaits(t *testing.T) {
+	in := alone(t, newPath(t), Options{})
+	r := rowOf(t, from("a"))
+	r.seal(seqAt(time.Now()))
+	waits := deferral{seq: r.seq, sender: "a", at: never, parked: true, waiting: []due{{object: 1, at: never}, {object: 2, at: never}}}
+	require.NoError(t, in.write.transaction(func() error { return in.write.addDeferral(&waits) }))
+	at := in.moment()
+	n, err := in.write.regain(tail{rows: []row{r}}, at)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	d, found, err := in.write.deferral(r.seq)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, at.clock+maxWait.Microseconds(), d.at)
 }

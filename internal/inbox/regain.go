@@ -61,7 +61,7 @@ func (f *file) regain(t tail, at moment) (n int, err error) {
 	if len(t.rows)+len(t.keys)+len(t.asides)+int(t.hidden) == 0 {
 		return 0, nil
 	}
-	s := salvager{}
+	s := salvager{clock: at.clock}
 	err = f.transaction(func() error {
 		for i := range t.rows {
 			if err := s.reviveRow(f, &t.rows[i]); err != nil {

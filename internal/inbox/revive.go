@@ -1,6 +1,8 @@
 package inbox
 
 import (
+	"slices"
+
 	"github.com/ncruces/go-sqlite3"
 	"github.com/oklog/ulid/v2"
 )
@@ -8,6 +10,7 @@ import (
 // revive brings a batch back, in the transaction that is open.
 func (s *salvager) revive(f *file, settled map[string]bool) error {
 	b, at := &s.batch, s.in.moment()
+	s.clock = at.clock
 	for i := range b.deferrals {
 		if err := s.holdDeferral(f, &b.deferrals[i]); err != nil {
 			return err
@@ -67,6 +70,14 @@ func (f *file) dropHeld(seq int64) error {
 // reviveRow puts a callback where it lay, or where there is room right behind.
 func (s *salvager) reviveRow(f *file, r *row) error {
 	id, home := r.id(), r.seq
+	near, err := f.rowsAfter(seqOf(ulid.ULID(r.record[idAt:bodyAt]))-1, idSlack) // where a lookup finds it
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(near, func(there row) bool { return there.intact() && there.id() == id }) {
+		s.result.Known++
+		return nil
+	}
 	for {
 		there, taken, err := f.row(r.seq)
 		if err != nil {
@@ -110,7 +121,7 @@ func (s *salvager) reviveDeferral(f *file, r *row, d keptDeferral) error {
 	if d.err != nil || d.sender != r.sender || !d.fits(&c) {
 		return nil // it is done again, whole
 	}
-	latest := s.in.clock() + maxWait.Microseconds()
+	latest := s.clock + maxWait.Microseconds()
 	for i := range d.waiting {
 		w := &d.waiting[i]
 		w.at = min(w.at, latest)

@@ -34,7 +34,8 @@ type Salvaged struct {
 
 // salvager reads one damaged file.
 type salvager struct {
-	in       *Inbox
+	in       *Inbox // nil: what comes back was not in another file
+	clock    int64  // of the inbox
 	result   Salvaged
 	batch    batch
 	expected int64 // callbacks, by the file's totals; -1: they are damaged too
@@ -62,7 +63,9 @@ type aside struct {
 // have a receipt, how far those are whose ids wait, and keys. It reads the file page by page and believes what passes its checksum, so that
 // damage to pages that lead to others hides nothing, and what had been removed stays so. Doing it twice changes nothing.
 func (in *Inbox) Salvage(ctx context.Context, path string) (Salvaged, error) {
-	in.salvaging.Lock()
+	if err := in.salvaging.lockBefore(ctx); err != nil {
+		return Salvaged{}, fmt.Errorf("salvage %s: waiting for the salvage of another file: %w", path, err)
+	}
 	defer in.salvaging.Unlock()
 	return in.salvageFile(ctx, path)
 }

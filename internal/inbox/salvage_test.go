@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -464,4 +465,58 @@ func TestRowWithoutColumns(t *testing.T) {
 	require.Empty(t, kindOf(1, nil).table)
 	_, ok := asideOf(1, nil)
 	require.False(t, ok)
+}
+
+// Whoever waits for another salvage to end may stop waiting.
+func TestSalvageThatWaitsForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, other := newPath(t), newSample(t, 600, false).write(t)
+		newSample(t, 600, false).writeTo(t, path+asideMark+"20261121T000001.000Z")
+		in := run(t, path, Options{Settled: func(context.Context, []string) (map[string]bool, error) { return nil, callback.ErrDatabaseDown }})
+		require.Eventually(t, func() bool { return in.Salvaging() != "" }, time.Minute, time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := in.Salvage(ctx, other)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.NoError(t, in.Close())
+	})
+}
+
+// A callback that gave way to another's is known when it is brought back again, wherever the other went meanwhile.
+func TestSalvageAgainAfterAPlaceBecameFree(t *testing.T) {
+	s := newSample(t, 60, false)
+	in := run(t, newPath(t), Options{})
+	defer func() { require.NoError(t, in.Close()) }()
+	other := rowOf(t, inboxtest.New(1))
+	require.NoError(t, in.do(t.Context(), func() error {
+		other.seal(slices.Min(slices.Collect(maps.Keys(s.rows))))
+		return in.write.transaction(func() error { return in.write.add(&other) })
+	}))
+	_, err := in.Salvage(t.Context(), s.write(t))
+	require.NoError(t, err)
+	in.Remove(other.seq)
+	require.Eventually(t, func() bool { return in.Stats().Callbacks == int64(len(s.rows)) }, time.Minute, time.Millisecond)
+	longer := s.changed(func(c *sample) { c.file = append(c.file, make([]byte, pageSize)...) }) // another file, to the inbox
+	again, err := in.Salvage(t.Context(), longer.write(t))
+	require.NoError(t, err)
+	require.EqualValues(t, len(s.rows), again.Known)
+	require.EqualValues(t, len(s.rows), in.Stats().Callbacks)
+}
+
+// A file that cannot be salvaged, and is tried again and again, does not keep others from it.
+func TestSalvageBesideAHopelessFile(t *testing.T) {
+	s := newSample(t, 60, false)
+	synctest.Test(t, func(t *testing.T) {
+		path := newPath(t)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path+asideMark+"20261121T000000.000Z", make([]byte, pageSize), 0o600))
+		in := run(t, path, Options{})
+		time.Sleep(time.Second) // the first try is over
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		result, err := in.Salvage(ctx, s.write(t))
+		require.NoError(t, err)
+		require.EqualValues(t, len(s.rows), result.Callbacks)
+		require.NoError(t, in.Close())
+	})
 }

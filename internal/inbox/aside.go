@@ -130,11 +130,12 @@ func (in *Inbox) Damaged(ctx context.Context, limit int) (found []callback.Recei
 func (in *Inbox) Told(ctx context.Context, ids ...string) error {
 	return in.do(ctx, func() error {
 		return in.write.transaction(func() error {
-			s, _, err := in.write.db.Prepare(`UPDATE set_aside SET told = 1 WHERE id = ?`)
 			for _, id := range ids {
-				err = errors.Join(err, s.BindText(1, id), s.Exec())
+				if err := in.write.each(`UPDATE set_aside SET told = 1 WHERE id = ?`, func(*sqlite3.Stmt) {}, id); err != nil {
+					return err
+				}
 			}
-			return errors.Join(err, s.Close())
+			return nil
 		})
 	})
 }

@@ -65,8 +65,9 @@ func (in *Inbox) replace(damage error) error {
 	if in.gone == nil {
 		in.gone = map[int64]struct{}{}
 	}
+	in.moved.Add(1)
 	if err := in.moveAside(damage); err != nil {
-		return err
+		return errors.Join(err, damage) // the file is still there, and still damaged
 	}
 	if in.options.OnReplaced != nil {
 		in.options.OnReplaced()
@@ -199,7 +200,7 @@ func (in *Inbox) salvageAsides(ctx context.Context) error {
 		return err
 	}
 	defer in.salvaging.Unlock()
-	disk, folder := in.options.Disk, filepath.Dir(in.path)
+	disk, folder, moved := in.options.Disk, filepath.Dir(in.path), in.moved.Load()
 	there, err := disk.Names(folder)
 	if err != nil {
 		return err
@@ -220,7 +221,9 @@ func (in *Inbox) salvageAsides(ctx context.Context) error {
 		return errors.Join(failed, ctx.Err())
 	}
 	return in.do(ctx, func() error {
-		in.gone, in.write.gone = nil, nil
+		if in.moved.Load() == moved { // else there is another file by now
+			in.gone, in.write.gone = nil, nil
+		}
 		return nil
 	})
 }

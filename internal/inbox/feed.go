@@ -73,18 +73,19 @@ func (f *Feed) Next(ctx context.Context, maxIDs int) ([]callback.Callback, error
 		if f.more && ctx.Err() == nil {
 			continue
 		}
-		var due <-chan time.Time
+		wait := never * time.Nanosecond
 		if !f.due.IsZero() {
-			timer := time.NewTimer(max(time.Until(f.due), duePeriod))
-			defer timer.Stop()
-			due = timer.C
+			wait = max(time.Until(f.due), duePeriod)
 		}
+		due := time.NewTimer(wait)
 		select {
 		case <-arrived:
-		case <-due:
+		case <-due.C:
 		case <-ctx.Done():
+			due.Stop()
 			return nil, ctx.Err()
 		}
+		due.Stop()
 	}
 }
 

@@ -109,6 +109,7 @@ type Inbox struct {
 	used      bool // when it was opened
 	salvages  sync.WaitGroup
 	salvaging mutex                  // one file at a time
+	moved     atomic.Int64           // how often the file was to be moved aside
 	salvage   atomic.Pointer[string] // the file that is being salvaged
 }
 

@@ -25,8 +25,7 @@ type scrub struct {
 	seq      int64 // the rows of the phase's table up to here have been looked at
 	sum      account
 	accounts map[string]account // nil: they are too many
-	deferred int64
-	rest     time.Time // when the next round begins
+	rest     time.Time          // when the next round begins
 }
 
 // scrub takes a step.
@@ -169,7 +168,6 @@ func (f *file) scrubDeferred(at moment) (done bool, err error) {
 		func(q *sqlite3.Stmt) {
 			rows++
 			s.seq = q.ColumnInt64(0)
-			s.deferred++
 			if d := scanDeferral(q); d.err != nil {
 				damaged = append(damaged, s.seq)
 			}
@@ -236,7 +234,8 @@ func (f *file) recount() error {
 	t := f.totals
 	t.state = state{}
 	for sql, n := range map[string]*int64{
-		`SELECT max(coalesce((SELECT max(seq) FROM callbacks), 0), coalesce((SELECT max(seq) FROM keys), 0))`: &t.state.last,
+		`SELECT max(coalesce((SELECT max(seq) FROM callbacks), 0), coalesce((SELECT max(seq) FROM keys), 0),
+			coalesce((SELECT max(seq) FROM deferred), 0))`: &t.state.last,
 		`SELECT count(*) FROM deferred`:                                &t.state.deferred,
 		`SELECT count(*) FROM keys`:                                    &t.state.keys,
 		`SELECT coalesce(sum(length(record)), 0) * 3/2 FROM keys`:      &t.state.keyBytes,

@@ -35,7 +35,7 @@ type job struct {
 }
 
 // fewSeeds are played where nobody asks for a number: with the race detector a seed takes seconds.
-const fewSeeds = 20
+const fewSeeds = 10
 
 // lyingSeeds are played on a disk that ignores syncs.
 const lyingSeeds = 10

@@ -3,7 +3,6 @@ package inbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -111,17 +110,12 @@ func (in *Inbox) damaged(table string, seq int64, err error) {
 // Damaged returns callbacks that were set aside, whose id and sender are intact, and which Told was not called for: at most limit.
 func (in *Inbox) Damaged(ctx context.Context, limit int) (found []callback.Receipt, err error) {
 	err = in.do(ctx, func() error {
-		s, _, err := in.write.db.Prepare(fmt.Sprintf(`SELECT id, sender, at FROM set_aside WHERE told = 0 ORDER BY n LIMIT %d`, limit))
-		if err != nil {
-			return err
-		}
-		for s.Step() {
+		return in.write.each(`SELECT id, sender, at FROM set_aside WHERE told = 0 ORDER BY n LIMIT ?`, func(s *sqlite3.Stmt) {
 			at := time.UnixMicro(s.ColumnInt64(2)).UTC()
 			found = append(found, callback.Receipt{
 				CallbackID: s.ColumnText(0), Sender: s.ColumnText(1), Status: callback.StatusDamaged, ReceivedAt: at, DoneAt: &at,
 			})
-		}
-		return errors.Join(s.Err(), s.Close())
+		}, limit)
 	})
 	return found, err
 }

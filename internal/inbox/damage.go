@@ -99,12 +99,7 @@ func (in *Inbox) moveAside(damage error) error {
 }
 
 func has(names []string, path string) bool {
-	for _, n := range names {
-		if n == filepath.Base(path) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(names, filepath.Base(path))
 }
 
 // moveLog moves a WAL after its file. What SQLite shares in memory it makes again.

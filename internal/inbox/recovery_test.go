@@ -83,7 +83,7 @@ func TestRegainOfACallbackWithWaits(t *testing.T) {
 	waits := deferral{seq: r.seq, sender: "a", at: never, parked: true, waiting: []due{{object: 1, at: never}, {object: 2, at: never}}}
 	require.NoError(t, in.write.transaction(func() error { return in.write.addDeferral(&waits) }))
 	at := in.moment()
-	n, err := in.write.regain(tail{rows: []row{r}}, at)
+	n, err := in.write.regain(tail{batch: batch{rows: []row{r}}}, at)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	d, found, err := in.write.deferral(r.seq)

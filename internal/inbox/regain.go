@@ -11,11 +11,9 @@ import (
 // tail is what lies in the WAL behind a damaged part, where SQLite does not look: it takes such a WAL for one that a loss of power cut off.
 // What is in it may have been acknowledged.
 type tail struct {
-	rows    []row
-	keys    []keyRow
-	asides  []aside // rows that fail their checksum
-	hidden  int64   // places where there should be rows, and nothing can be read
-	certain bool    // it is damage, and no loss of power
+	batch
+	hidden  int64 // places where there should be rows, and nothing can be read
+	certain bool  // it is damage, and no loss of power
 }
 
 // lostTail reads it before SQLite takes the WAL for shorter than it is.
@@ -30,18 +28,7 @@ func lostTail(disk disk.Disk, path string) (t tail, err error) {
 	}
 	defer file.close()
 	stats, err := file.LostRows(context.Background(), func(rowid int64, columns []any) error {
-		switch f := kindOf(rowid, columns); f.table {
-		case tableCallbacks:
-			f.row.record = slices.Clone(f.row.record)
-			t.rows = append(t.rows, f.row)
-		case tableKeys:
-			f.key.record = slices.Clone(f.key.record)
-			t.keys = append(t.keys, f.key)
-		case "":
-			if a, ok := asideOf(rowid, columns); ok {
-				t.asides = append(t.asides, a)
-			}
-		}
+		t.take(rowid, columns)
 		return nil
 	})
 	t.hidden, t.certain = stats.BrokenCells+stats.Unreadable, stats.CommitsLost > 0
@@ -61,22 +48,10 @@ func (f *file) regain(t tail, at moment) (n int, err error) {
 	if len(t.rows)+len(t.keys)+len(t.asides)+int(t.hidden) == 0 {
 		return 0, nil
 	}
-	s := salvager{clock: at.clock}
+	s := salvager{batch: t.batch}
 	err = f.transaction(func() error {
-		for i := range t.rows {
-			if err := s.reviveRow(f, &t.rows[i]); err != nil {
-				return err
-			}
-		}
-		for _, k := range t.keys {
-			if err := s.reviveKey(f, k, at); err != nil {
-				return err
-			}
-		}
-		for i := range t.asides {
-			if err := s.keep(f, &t.asides[i], at.clock); err != nil {
-				return err
-			}
+		if err := s.revive(f, nil, at); err != nil {
+			return err
 		}
 		for range t.hidden {
 			if err := f.keepAside("log", 0, "", "", at.clock, "rows in a damaged part of the log cannot be read", []byte{}); err != nil {

@@ -8,8 +8,8 @@ import (
 )
 
 // revive brings a batch back, in the transaction that is open.
-func (s *salvager) revive(f *file, settled map[string]bool) error {
-	b, at := &s.batch, s.in.moment()
+func (s *salvager) revive(f *file, settled map[string]bool, at moment) error {
+	b := &s.batch
 	s.clock = at.clock
 	for i := range b.deferrals {
 		if err := s.holdDeferral(f, &b.deferrals[i]); err != nil {

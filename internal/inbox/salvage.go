@@ -169,10 +169,15 @@ func (s *salvager) takeDeferral(rowid int64, columns []any) {
 
 // take takes a row of any other table.
 func (s *salvager) take(rowid int64, columns []any) {
-	b := &s.batch
-	switch f := kindOf(rowid, columns); f.table {
-	case tableState:
+	if f := s.batch.take(rowid, columns); f.table == tableState {
 		s.expected = f.state.callbacks
+	}
+}
+
+// take gathers a row if it is a callback, a key or damaged, and says what it is.
+func (b *batch) take(rowid int64, columns []any) found {
+	f := kindOf(rowid, columns)
+	switch f.table {
 	case tableKeys:
 		f.key.record = slices.Clone(f.key.record)
 		b.keys = append(b.keys, f.key)
@@ -187,6 +192,7 @@ func (s *salvager) take(rowid int64, columns []any) {
 			b.bytes += int64(len(a.record))
 		}
 	}
+	return f
 }
 
 // asideOf makes of a row that passes no checksum what is kept of it. It may be of any table: only a callback whose head is intact is
@@ -237,7 +243,7 @@ func (s *salvager) flush(ctx context.Context) error {
 		return err
 	}
 	err = s.in.do(ctx, func() error {
-		return s.in.write.transaction(func() error { return s.revive(s.in.write, settled) })
+		return s.in.write.transaction(func() error { return s.revive(s.in.write, settled, s.in.moment()) })
 	})
 	s.batch = batch{}
 	return err

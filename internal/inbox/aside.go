@@ -87,7 +87,12 @@ func scanDeferral(s *sqlite3.Stmt) (d keptDeferral) {
 }
 
 func (f *file) deferral(seq int64) (d keptDeferral, found bool, err error) {
-	err = each(f.getDeferred, func(s *sqlite3.Stmt) bool {
+	return deferralAt(f.getDeferred, seq)
+}
+
+// deferralAt runs getDeferred.
+func deferralAt(get *sqlite3.Stmt, seq int64) (d keptDeferral, found bool, err error) {
+	err = each(get, func(s *sqlite3.Stmt) bool {
 		d, found = scanDeferral(s), true
 		return true
 	}, seq)

@@ -60,10 +60,10 @@ func (c *connection) open(path, vfs string) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.get = statement(`SELECT seq, sender, ids, record FROM callbacks WHERE seq = ?`)
+	c.get = statement(getRow)
 	c.senders = statement(`SELECT seq, sender FROM callbacks WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?`)
 	c.near = statement(`SELECT seq, sender, ids, record FROM callbacks WHERE seq >= ? ORDER BY seq LIMIT ?`)
-	c.deferred = statement(`SELECT seq, sender, at, record FROM deferred WHERE seq = ?`)
+	c.deferred = statement(getDeferred)
 	c.firstDue = statement(`SELECT sender, at FROM deferred WHERE sender >= ? ORDER BY sender, at LIMIT 1`)
 	c.due = statement(`SELECT seq, sender, at, record FROM deferred WHERE sender = ? AND at <= ? ORDER BY at`)
 	if failed != nil {
@@ -114,11 +114,7 @@ func reset(s *sqlite3.Stmt) error {
 }
 
 func (c *connection) deferral(seq int64) (d keptDeferral, found bool, err error) {
-	err = each(c.deferred, func(s *sqlite3.Stmt) bool {
-		d, found = scanDeferral(s), true
-		return true
-	}, seq)
-	return d, found, err
+	return deferralAt(c.deferred, seq)
 }
 
 var errClosed = errors.New("the inbox's file is closed")
@@ -141,24 +137,23 @@ func (in *Inbox) Lookup(id string) (found callback.Callback, err error) {
 	if err != nil {
 		return found, none
 	}
-	err = none
-	failed := in.read(func(c *connection) error {
-		return each(c.near, func(s *sqlite3.Stmt) bool {
+	waits := false
+	err = in.read(func(c *connection) error {
+		err := each(c.near, func(s *sqlite3.Stmt) bool {
 			r := scan(s)
-			if cb, broken := r.decode(); broken == nil && cb.ID == id {
-				found, err = cb, nil
-				return false
+			cb, broken := r.decode()
+			if waits = broken == nil && cb.ID == id; waits {
+				found = cb
 			}
-			return true
+			return !waits
 		}, seqOf(want), idSlack)
-	}, func(c *connection) error {
-		if err != nil {
-			return nil
+		if err != nil || !waits {
+			return err
 		}
 		return in.withDeferral(c, &found)
 	})
-	if failed != nil {
-		return found, failed
+	if err == nil && !waits {
+		err = none
 	}
 	return found, err
 }
@@ -173,18 +168,13 @@ func (in *Inbox) withDeferral(c *connection, cb *callback.Callback) error {
 }
 
 // read runs some reading for a request. Errors are *callback.Error: unavailable.
-func (in *Inbox) read(steps ...func(*connection) error) error {
+func (in *Inbox) read(use func(*connection) error) error {
 	c := &in.readers.requests
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := errClosed
 	if c.db != nil {
-		err = nil
-		for _, step := range steps {
-			if err == nil {
-				err = step(c)
-			}
-		}
+		err = use(c)
 	}
 	if err != nil {
 		in.suspect(err)

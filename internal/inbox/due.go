@@ -65,20 +65,17 @@ func (f *Feed) serveDue(c *connection, t *turn, atMost int) (found []callback.Ca
 		ids += max(1, len(d.waiting))
 		return true
 	}, t.sender, f.in.clock())
+	if err != nil {
+		return nil, err
+	}
 	for _, d := range ready {
-		var r row
-		if err == nil {
-			err = each(c.get, func(s *sqlite3.Stmt) bool {
-				r = scan(s)
-				return true
-			}, d.seq)
-		}
+		r, there, err := rowAt(c.get, d.seq)
 		if err != nil {
 			return found, err
 		}
 		cb, broken := r.decode()
 		switch {
-		case r.seq == 0: // it hangs in the air
+		case !there: // it hangs in the air
 			f.in.enqueue(change{kind: removed, seq: d.seq})
 			continue
 		case broken != nil:
@@ -92,7 +89,7 @@ func (f *Feed) serveDue(c *connection, t *turn, atMost int) (found []callback.Ca
 		}
 		found = append(found, cb)
 	}
-	return found, err
+	return found, nil
 }
 
 // fits reports whether a deferral accounts for each id of its callback.

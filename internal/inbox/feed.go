@@ -276,12 +276,8 @@ func (f *Feed) serve(c *connection, t *turn, atMost int) (found []callback.Callb
 
 // fetch reads a callback that has come; ok is false when it is not to be handed out.
 func (f *Feed) fetch(c *connection, seq int64) (cb callback.Callback, ok bool, err error) {
-	var r row
-	err = each(c.get, func(s *sqlite3.Stmt) bool {
-		r = scan(s)
-		return true
-	}, seq)
-	if _, out := f.out[seq]; err != nil || r.seq == 0 || out {
+	r, there, err := rowAt(c.get, seq)
+	if _, out := f.out[seq]; err != nil || !there || out {
 		return cb, false, err
 	}
 	if cb, err = r.decode(); err != nil {

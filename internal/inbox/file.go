@@ -178,11 +178,11 @@ func (f *file) prepare() error {
 	f.commit = statement(`COMMIT`)
 	f.insert = statement(`INSERT INTO callbacks (seq, sender, ids, record) VALUES (?, ?, ?, ?)`)
 	f.remove = statement(`DELETE FROM callbacks WHERE seq = ? RETURNING sender, ids, record`)
-	f.get = statement(`SELECT seq, sender, ids, record FROM callbacks WHERE seq = ?`)
+	f.get = statement(getRow)
 	f.after = statement(`SELECT seq, sender, ids, record FROM callbacks WHERE seq > ? ORDER BY seq LIMIT ?`)
 	f.put = statement(`INSERT OR REPLACE INTO deferred (seq, sender, at, record) VALUES (?, ?, ?, ?)`)
 	f.removeDeferred = statement(`DELETE FROM deferred WHERE seq = ?`)
-	f.getDeferred = statement(`SELECT seq, sender, at, record FROM deferred WHERE seq = ?`)
+	f.getDeferred = statement(getDeferred)
 	f.aside = statement(`INSERT INTO set_aside (kind, seq, sender, id, at, why, told, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`)
 	f.keys.prepare(statement)
 	f.totals = newTotals(statement)
@@ -218,8 +218,17 @@ func (f *file) checkpoint(mode sqlite3.CheckpointMode) error {
 }
 
 // row reads a callback's row as it is.
-func (f *file) row(seq int64) (r row, found bool, err error) {
-	err = each(f.get, func(s *sqlite3.Stmt) bool {
+func (f *file) row(seq int64) (r row, found bool, err error) { return rowAt(f.get, seq) }
+
+// getRow and getDeferred read one row.
+const (
+	getRow      = `SELECT seq, sender, ids, record FROM callbacks WHERE seq = ?`
+	getDeferred = `SELECT seq, sender, at, record FROM deferred WHERE seq = ?`
+)
+
+// rowAt runs getRow.
+func rowAt(get *sqlite3.Stmt, seq int64) (r row, found bool, err error) {
+	err = each(get, func(s *sqlite3.Stmt) bool {
 		r, found = scan(s), true
 		return true
 	}, seq)

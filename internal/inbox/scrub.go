@@ -161,47 +161,48 @@ func (f *file) compareTotals() error {
 
 // scrubDeferred looks at what waits for its time.
 func (f *file) scrubDeferred(at moment) (done bool, err error) {
-	s := &f.scrub
-	rows, damaged, hidden := 0, []int64(nil), false
-	err = f.each(`SELECT seq, sender, at, record, EXISTS (SELECT 1 FROM deferred AS i INDEXED BY deferred_due
-		WHERE i.sender = d.sender AND i.at = d.at AND i.seq = d.seq) FROM deferred AS d WHERE seq > ? ORDER BY seq LIMIT ?`,
-		func(q *sqlite3.Stmt) {
-			rows++
-			s.seq = q.ColumnInt64(0)
-			if d := scanDeferral(q); d.err != nil {
-				damaged = append(damaged, s.seq)
-			}
-			hidden = hidden || q.ColumnInt64(4) == 0
-		}, s.seq, scrubRows)
-	if err == nil {
-		err = f.mend(tableDeferred, "deferred_due", damaged, hidden, at)
-	}
-	if err != nil || rows == scrubRows {
+	last, wrong, err := f.scrubIndexed(tableDeferred, "deferred_due", `SELECT seq, sender, at, record,
+		EXISTS (SELECT 1 FROM deferred AS i INDEXED BY deferred_due WHERE i.sender = d.sender AND i.at = d.at AND i.seq = d.seq)
+		FROM deferred AS d WHERE seq > ? ORDER BY seq LIMIT ?`, at,
+		func(q *sqlite3.Stmt) (hidden bool, err error) { return q.ColumnInt64(4) == 0, scanDeferral(q).err })
+	if err != nil || !last {
 		return false, err
 	}
-	f.behind = f.behind || len(damaged) > 0 || hidden
-	s.phase, s.seq = (*file).scrubKeys, 0
+	f.behind = f.behind || wrong
+	f.scrub.phase, f.scrub.seq = (*file).scrubKeys, 0
 	return false, nil
 }
 
 // scrubKeys looks at the keys that are remembered.
 func (f *file) scrubKeys(at moment) (done bool, err error) {
-	s := &f.scrub
+	done, _, err = f.scrubIndexed(tableKeys, "keys_hash", `SELECT seq, hash, record,
+		EXISTS (SELECT 1 FROM keys AS i INDEXED BY keys_hash WHERE i.hash = k.hash AND i.seq = k.seq)
+		FROM keys AS k WHERE seq > ? ORDER BY seq LIMIT ?`, at,
+		func(q *sqlite3.Stmt) (hidden bool, err error) {
+			_, err = decodeMemory(q.ColumnInt64(0), q.ColumnInt64(1), q.ColumnRawBlob(2))
+			return q.ColumnInt64(3) == 0, err
+		})
+	return done, err
+}
+
+// scrubIndexed looks at the next rows of a table with an index: look says of each whether the index hides it, and whether it is damaged.
+// last says that there are no more, and wrong that something was set aside or put right.
+func (f *file) scrubIndexed(
+	table, index, sql string, at moment, look func(*sqlite3.Stmt) (hidden bool, err error),
+) (last, wrong bool, err error) {
 	rows, damaged, hidden := 0, []int64(nil), false
-	err = f.each(`SELECT seq, hash, record, EXISTS (SELECT 1 FROM keys AS i INDEXED BY keys_hash
-		WHERE i.hash = k.hash AND i.seq = k.seq) FROM keys AS k WHERE seq > ? ORDER BY seq LIMIT ?`,
-		func(q *sqlite3.Stmt) {
-			rows++
-			s.seq = q.ColumnInt64(0)
-			if _, err := decodeMemory(s.seq, q.ColumnInt64(1), q.ColumnRawBlob(2)); err != nil {
-				damaged = append(damaged, s.seq)
-			}
-			hidden = hidden || q.ColumnInt64(3) == 0
-		}, s.seq, scrubRows)
+	err = f.each(sql, func(q *sqlite3.Stmt) {
+		rows++
+		f.scrub.seq = q.ColumnInt64(0)
+		hides, broken := look(q)
+		if hidden = hidden || hides; broken != nil {
+			damaged = append(damaged, f.scrub.seq)
+		}
+	}, f.scrub.seq, scrubRows)
 	if err == nil {
-		err = f.mend(tableKeys, "keys_hash", damaged, hidden, at)
+		err = f.mend(table, index, damaged, hidden, at)
 	}
-	return rows < scrubRows, err
+	return rows < scrubRows, len(damaged) > 0 || hidden, err
 }
 
 // mend sets damaged rows aside, and makes an index again that hides some.

@@ -29,6 +29,9 @@ const (
 // errMissing is damage that no single row shows.
 var errMissing = errors.New("rows are missing")
 
+// errOrder is damage that a table shows as it is read through: a page is not where it belongs.
+var errOrder = fmt.Errorf("%w: they do not lie in the order of their places", errMissing)
+
 // isDamage reports whether an error says that the file is not what was written: it is neither the disk's doing nor another process', but what
 // is read makes no sense. A record that fails its checksum is no such error: it is set aside.
 func isDamage(err error) bool {

@@ -69,6 +69,7 @@ func (f *Feed) serveDue(c *connection, t *turn, atMost int) (found []callback.Ca
 		return nil, err
 	}
 	for _, d := range ready {
+		t.forget(d.seq)
 		r, there, err := rowAt(c.get, d.seq)
 		if err != nil {
 			return found, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -55,6 +56,13 @@ type turn struct {
 }
 
 func (t *turn) fresh() bool { return len(t.places) > 0 || t.more > 0 }
+
+// forget takes a place out.
+func (t *turn) forget(seq int64) {
+	if i, found := slices.BinarySearch(t.places, seq); found {
+		t.places = slices.Delete(t.places, i, i+1)
+	}
+}
 
 // Feed makes the feed. There is one for an inbox.
 func (in *Inbox) Feed() *Feed {
@@ -176,18 +184,23 @@ func (f *Feed) turnOf(sender string) *turn {
 
 // look notes where the rows lie that it has not seen, a bounded number of them at once.
 func (f *Feed) look(c *connection) error {
-	rows := 0
+	rows, inOrder := 0, true
 	f.more = false
 	err := each(c.senders, func(s *sqlite3.Stmt) bool {
+		seq := s.ColumnInt64(0)
+		if inOrder = seq > f.seen; !inOrder {
+			return false
+		}
+		_, out := f.out[seq]
 		t := f.turnOf(s.ColumnText(1))
 		if t == nil {
 			f.more = true
 			return false
 		}
 		rows++
-		f.seen = s.ColumnInt64(0)
+		f.seen = seq
 		switch {
-		case t.more > 0:
+		case out || t.more > 0:
 		case len(t.places) < maxPlaces:
 			t.places = append(t.places, f.seen)
 		default:
@@ -195,6 +208,9 @@ func (f *Feed) look(c *connection) error {
 		}
 		return true
 	}, f.seen, never, lookAtMost)
+	if err == nil && !inOrder {
+		err = errOrder
+	}
 	if err != nil {
 		return err
 	}
@@ -216,7 +232,7 @@ func (f *Feed) lookOn(c *connection, t *turn) error {
 		if !ok || u.more < from || u.more > last { // all of its rows from here on are known, or it has some before
 			return true
 		}
-		if !full(u) {
+		if _, out := f.out[last]; !out && !full(u) {
 			u.places, u.more = append(u.places, last), last+1
 		}
 		return !full(t)
@@ -277,7 +293,10 @@ func (f *Feed) serve(c *connection, t *turn, atMost int) (found []callback.Callb
 // fetch reads a callback that has come; ok is false when it is not to be handed out.
 func (f *Feed) fetch(c *connection, seq int64) (cb callback.Callback, ok bool, err error) {
 	r, there, err := rowAt(c.get, seq)
-	if _, out := f.out[seq]; err != nil || !there || out {
+	if err == nil && !there {
+		f.in.miss(seq)
+	}
+	if err != nil || !there {
 		return cb, false, err
 	}
 	if cb, err = r.decode(); err != nil {

@@ -89,6 +89,7 @@ type Inbox struct {
 
 	depth, ids, keys, bytes atomic.Int64 // as of the last commit
 	clockBase               atomic.Int64 // see clock
+	missed                  atomic.Bool  // see miss
 	revived                 atomic.Int64 // rows up to here came back from a damaged file, and ids of theirs may wait
 
 	mu        sync.Mutex

@@ -329,7 +329,7 @@ func Lying(seed uint64) Plan {
 	g.plan.Traits = map[int64]Trait{}
 	g.workload()
 	g.plan.SyncLies = true
-	for range 8 {
+	for range 16 {
 		g.plan.Endings = append(g.plan.Endings, Ending{At: g.moment(0, g.plan.Quiet), How: PowerLoss, Down: g.between(0, time.Second)})
 	}
 	slices.SortFunc(g.plan.Endings, func(a, b Ending) int { return cmp.Compare(a.At, b.At) })

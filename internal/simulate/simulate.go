@@ -210,14 +210,14 @@ func (w *World) supervise(finished <-chan struct{}) *Life {
 func (w *World) gaveUp(l *Life) {
 	w.events.add("life", "%d gave up: %v", l.number, l.err)
 	panicked := l.err != nil && strings.Contains(l.err.Error(), "panicked")
-	if w.diskFailed(0) && w.now() < l.began+startTime && !panicked {
+	l.mu.Lock()
+	starting := len(l.ports) == 0
+	l.mu.Unlock()
+	if w.diskFailed(0) && starting && !panicked {
 		return
 	}
 	w.history.violate(9, "the process ended by itself: %.300v", l.err)
 }
-
-// startTime is how long a process may take to find that its disk fails.
-const startTime = 5 * time.Second
 
 // diskFailed reports whether a disk fails or hangs now, or did a moment ago.
 func (w *World) diskFailed(ago time.Duration) bool {

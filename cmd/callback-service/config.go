@@ -183,7 +183,7 @@ func (c *config) inboxPath() (string, error) {
 // dispatch shares the shutdown timeout out: half of it for fetches in flight, a fifth for the last write, the rest for the inbox and traces.
 func (c *config) dispatch() dispatch.Options {
 	return dispatch.Options{
-		Workers: c.Pool.Workers, Window: c.Pool.Window, MaxAttempts: c.Pool.MaxAttempts, Keep: dispatch.Keep(c.Object.Keep),
+		Workers: c.Pool.Workers, Window: c.Pool.Window, MaxAttempts: c.Pool.MaxAttempts, Keep: dispatch.KeepPolicy(c.Object.Keep), ObjectTTL: c.Object.TTL,
 		FetchGrace: c.Web.ShutdownTimeout / 2, Grace: c.Web.ShutdownTimeout * 7 / 10,
 	}
 }

@@ -47,7 +47,7 @@ func (r *runtime) Apply(s handlers.Settings) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.validate
-	o.Workers, o.MaxAttempts, o.Keep = s.PoolWorkers, s.PoolMaxAttempts, dispatch.Keep(s.ObjectKeep)
+	o.Workers, o.MaxAttempts, o.Keep = s.PoolWorkers, s.PoolMaxAttempts, dispatch.KeepPolicy(s.ObjectKeep)
 	ttl, err := time.ParseDuration(s.ObjectTTL)
 	level, levelErr := telemetry.ParseLevel(s.LogLevel)
 	switch valid := o.Validate(); {
@@ -63,7 +63,7 @@ func (r *runtime) Apply(s handlers.Settings) error {
 	case s.TraceProbability < 0 || s.TraceProbability > 1:
 		return fmt.Errorf("trace_probability %v: want 0 to 1", s.TraceProbability)
 	}
-	r.dispatcher.Set(dispatch.Settings{Workers: o.Workers, MaxAttempts: o.MaxAttempts, Keep: o.Keep, Paused: s.Paused})
+	r.dispatcher.Set(dispatch.Settings{Workers: o.Workers, MaxAttempts: o.MaxAttempts, Keep: o.Keep, ObjectTTL: ttl, Paused: s.Paused})
 	r.db.SetObjectTTL(ttl)
 	r.expirer.SetObjectTTL(ttl)
 	r.limit.Set(s.WebRate, r.burst)

@@ -87,6 +87,12 @@ var ErrMissing = errors.New("the source has no such object")
 // An error that wraps it says that nothing of the batch was stored: split the batch to find the row. Any other error is for the whole batch to be repeated.
 var ErrRefused = errors.New("the database refuses the data")
 
+// ErrDoubtful is the store's answer when the database says no, and it is not known whether for this data or for a reason of its own.
+var ErrDoubtful = errors.New("the database does not take the data")
+
+// ErrTooSlow is the store's answer when a write did not end in time. A smaller one may.
+var ErrTooSlow = errors.New("the database is too slow")
+
 // ErrDatabaseDown is the store's answer when the database cannot be reached. Who watches the
 // database reports that, once for all who need it: they repeat what they do, and do not log it.
 var ErrDatabaseDown = errors.New("the database is down")
@@ -95,6 +101,7 @@ var ErrDatabaseDown = errors.New("the database is down")
 type FetchError struct {
 	Reason     Reason
 	RetryAfter time.Duration // the source's Retry-After; 0 is none
+	Busy       bool          // the source asks for less load: 429 or 503
 	Err        error
 }
 

@@ -70,10 +70,10 @@ func (m *memory) wake() {
 }
 
 // Next hands out what is due before what is new.
-func (m *memory) Next(ctx context.Context, maxIDs int) ([]callback.Callback, error) {
+func (m *memory) Next(ctx context.Context, maxIDs int, full map[string]bool) ([]callback.Callback, error) {
 	for {
 		m.mu.Lock()
-		found, next := m.take(maxIDs)
+		found, next := m.take(maxIDs, full)
 		changed := m.changed
 		m.mu.Unlock()
 		if len(found) > 0 {
@@ -92,13 +92,13 @@ func (m *memory) Next(ctx context.Context, maxIDs int) ([]callback.Callback, err
 }
 
 // take also says when there will be more; mu is held.
-func (m *memory) take(maxIDs int) (found []callback.Callback, next time.Time) {
+func (m *memory) take(maxIDs int, full map[string]bool) (found []callback.Callback, next time.Time) {
 	now, total := time.Now(), 0
 	next = now.Add(time.Hour)
 	for _, deferred := range []bool{true, false} {
 		for _, r := range m.rows {
 			switch {
-			case r.out || (r.deferred != nil) != deferred || total >= maxIDs:
+			case r.out || (r.deferred != nil) != deferred || total >= maxIDs || full[r.cb.Sender]:
 			case !r.at.After(now):
 				r.out = true
 				c := r.due(now)
@@ -180,6 +180,15 @@ func (f fetches) Fetch(ctx context.Context, id int64) (callback.Object, error) {
 		return object(id), nil
 	}
 	return f(ctx, id)
+}
+
+// upTo are the ids from 1 to n.
+func upTo(n int) []int64 {
+	ids := make([]int64, n)
+	for i := range ids {
+		ids[i] = int64(i + 1)
+	}
+	return ids
 }
 
 func object(id int64) callback.Object {
@@ -270,4 +279,11 @@ func start(t *testing.T, source Source, o Options) *rig {
 		}
 	})
 	return r
+}
+
+// steady has the source answer an id of its own every tenth of a second for a while, at least one.
+func (r *rig) steady(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(min(d, 100*time.Millisecond)) {
+		r.inbox.post(1<<40 + time.Now().UnixNano())
+	}
 }

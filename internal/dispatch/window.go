@@ -2,151 +2,208 @@ package dispatch
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"callback-service/internal/callback"
 	"callback-service/internal/telemetry"
 )
 
-// entry is a callback that has ids in the window. It is the loop's, but for what is marked otherwise.
-type entry struct {
-	cb      callback.Callback
-	started bool
-	next    int                // how many of cb.Objects were admitted, in order
-	waits   []callback.Waiting // ids that left the window for the inbox
-	writeBy time.Time          // when the inbox must have the longer ones of waits; zero: it has
-	left    bool               // it ended, see Dispatcher.leave
-	span    telemetry.Span     // "dispatch"; ends with the entry
-	trace   string             // what goes on from it, for telemetry.Continue; empty: nothing
+// inFlightCallback is a callback that has ids in the window.
+type inFlightCallback struct {
+	cb        *callback.Callback // does not change any more: fetches and saves in hand name it
+	account   *account           // its sender's
+	units     int                // of the window that it holds
+	settled   int                // ids of cb.Objects with a committed outcome
+	waits     []callback.Waiting // ids that left the window for the inbox
+	notBefore time.Time          // none of waits is over sooner: there was no room here
+	writeBy   time.Time          // when the inbox must have the longer ones of waits; zero: it has
+	left      bool               // it ended, see loop.finish
+	span      telemetry.Span     // "dispatch"; ends with it
+	trace     string             // what goes on from it, for telemetry.Continue; empty: nothing
 
-	settled   int             // ids of cb.Objects with a committed outcome
-	committed callback.Counts // all committed outcomes; changed under Dispatcher.mu
-
-	tally callback.Counts // the writer's: committed
-	delta callback.Counts // the writer's: in the batch in hand
-	batch *batch          // the writer's: the batch in hand, when it is part of that
-}
-
-// take is the next id to admit, with the fetches that it has used up.
-func (e *entry) take() (id int64, attempts uint8) {
-	id = e.cb.Objects[e.next]
-	if e.cb.Attempts != nil {
-		attempts = e.cb.Attempts[e.next]
-	}
-	e.next++
-	return id, attempts
+	committed callback.Counts // of all its ids
+	inBatch   int             // its place in the batch in hand, from 1; 0: it is not in it
 }
 
 // finished reports whether the window has nothing of the callback any more.
-func (e *entry) finished() bool {
-	return e.next == len(e.cb.Objects) && e.settled+len(e.waits) == len(e.cb.Objects)
+func (c *inFlightCallback) finished() bool {
+	return c.settled+len(c.waits) == len(c.cb.Objects)
 }
 
-func (e *entry) receipt(c callback.Counts) callback.Receipt {
-	return callback.Receipt{
-		CallbackID: e.cb.ID, Sender: e.cb.Sender, Tag: e.cb.Tag, Objects: e.cb.Total(), Counts: c, ReceivedAt: e.cb.Received,
-	}
-}
-
-// pair is an id that one callback waits for, with the attempts used up on that callback's account.
-type pair struct {
-	of       *entry
+// waiter is a callback that waits for an id, with the attempts that were spent on its account.
+type waiter struct {
+	of       *inFlightCallback
 	attempts uint8
 }
 
-// failures is what the backoff of a pair that comes in goes on from. A wait that was the inbox's was as long as that after seven failures, or
-// there was no room for it here, which calls for longer ones. Attempts do not tell: not every failure spends one.
-func (p pair) failures() int {
-	if p.of.cb.Attempts == nil {
-		return 0
-	}
-	return max(7, int(p.attempts))
-}
+// failuresOf is what the backoff of an id goes on from that comes back from the inbox. A wait that was the inbox's was as long as that after
+// seven failures, or there was no room for it here, which calls for longer ones. Attempts do not tell: not every failure spends one.
+func failuresOf(w waiter) int { return max(7, int(w.attempts)) }
 
 // state is where a task stands.
 type state int
 
 const (
-	ready   state = iota // in the queue
-	waiting              // backing off, in the heap
-	flying               // with a worker
+	ready      state = iota // in a fair queue
+	backingOff              // in the heap
+	inFlight                // with a fetcher
 )
 
 // task is the one place of an id in the window, however many callbacks wait for it.
 type task struct {
 	id       int64
 	state    state
-	pairs    []pair // whom the next fetch serves: all who came before it begins
-	serving  []pair // whom the fetch in flight serves; the worker may read it
-	failures int    // in a row, for the backoff
-	due      time.Time
-	queued   int  // changes whenever it is put in line or taken out: see place
-	probe    bool // the fetch in flight asks whether the source is back
+	waiters  []waiter  // whom the next fetch serves: all who came before it begins
+	serving  []waiter  // whom the fetch in flight serves
+	failures int       // in a row, for the backoff
+	failed   time.Time // the last of them; zero: none
+	since    time.Time // ready: since when
+	due      time.Time // backing off: until when
+	held     bool      // backing off until the source answers others well, or until due
+	queued   int       // changes whenever it is put in line or taken out: see place
+	place    int       // in the heap
 }
 
-// window is every pair in memory.
+// account is what the window has of one sender.
+type account struct {
+	callbacks, units int
+	backing          int  // waiters that back off
+	full             bool // the reader was asked for nothing of it
+}
+
+// laterPerUnit is how many ids that wait in the inbox, of a callback that is here for others, take as much memory as one that is here.
+const laterPerUnit = 8
+
+// window is everything in memory that waits for the source. A callback holds a unit, and one for each of its ids, until it leaves.
 type window struct {
-	size    int // pairs at most
-	inUse   int
-	backing int // pairs of tasks that failed and wait for another try: at most half of size
-	tasks   map[int64]*task
-	fresh   turns // tasks to fetch that did not fail yet
-	again   turns // tasks to fetch that did
-	turn    bool  // whose turn it is
-	waiting waitHeap
+	size     int // units; the last callback that comes in may exceed it
+	inUse    int
+	backing  int                 // waiters of tasks that failed and wait for another try: at most half of size
+	accounts map[string]*account // of the senders with callbacks here
+	eased    bool                // an account that was full is so no more
+	tasks    map[int64]*task
+	fresh    fairQueue // tasks to fetch that did not fail yet
+	again    fairQueue // tasks to fetch that did
+	turn     bool      // whose turn it is
+	heap     backingHeap
 }
 
-func newWindow(size int) *window { return &window{size: size, tasks: map[int64]*task{}} }
+func newWindow(size int) *window {
+	return &window{size: size, tasks: map[int64]*task{}, accounts: map[string]*account{}}
+}
 
 func (w *window) room() int { return w.size - w.inUse }
 
-// backingRoom is how many more pairs may wait for another try.
-func (w *window) backingRoom() int { return max(1, w.size/2) - w.backing }
+// reserve is the part of some room that is only for senders with less than their share, so that one who comes finds room at once.
+func reserve(size int) int { return size / 8 }
 
-// add puts a pair in. It reports whether the pair joined others in a fetch to come.
-// A pair that meets a fetch in flight waits for the next one: the answer under way may be older than its callback (promise 3).
-func (w *window) add(id int64, p pair) (t *task, joined bool) {
-	w.inUse++
+// full reports whether a sender has its share of the window, and the others need the rest.
+func (w *window) full(a *account) bool {
+	return w.room() <= reserve(w.size) && a.units >= w.size/(len(w.accounts)+1)
+}
+
+// mayBack reports whether n more waiters of a sender may back off here.
+func (w *window) mayBack(a *account, n int) bool {
+	size := max(1, w.size/2)
+	room := size - w.backing - n
+	return room >= reserve(size) || room >= 0 && a.backing+n <= size/(len(w.accounts)+1)
+}
+
+// hold takes room for a callback.
+func (w *window) hold(c *inFlightCallback) {
+	a := w.accounts[c.cb.Sender]
+	if a == nil {
+		a = &account{}
+		w.accounts[c.cb.Sender] = a
+	}
+	c.account = a
+	a.callbacks++
+	c.units = 1 + len(c.cb.Objects) + len(c.cb.Later)/laterPerUnit
+	a.units += c.units
+	w.inUse += c.units
+}
+
+// release gives the room of a callback back.
+func (w *window) release(c *inFlightCallback) {
+	a := c.account
+	a.units -= c.units
+	w.inUse -= c.units
+	w.eased = w.eased || a.full && !w.full(a)
+	if a.callbacks--; a.callbacks == 0 {
+		delete(w.accounts, c.cb.Sender)
+	}
+}
+
+// add puts a waiter in. It reports whether that joined others in a fetch to come.
+// One that meets a fetch in flight waits for the next: the answer under way may be older than its callback (promise 3).
+func (w *window) add(id int64, one waiter, now time.Time) (joined bool) {
 	t, ok := w.tasks[id]
 	if !ok {
-		t = &task{id: id, failures: p.failures()}
+		t = &task{id: id, waiters: []waiter{one}}
+		if one.of.cb.Attempts != nil { // it comes back from the inbox
+			t.failures, t.failed = failuresOf(one), now.Add(-maxWait)
+		}
 		w.tasks[id] = t
+		w.enqueue(t, now)
+		return false
 	}
-	joined = len(t.pairs) > 0
-	t.pairs = append(t.pairs, p)
-	if ok && t.state == ready { // so that it comes at the turn of whoever is first
-		w.queueOf(t).join(t, p.of.cb.Sender)
+	joined = len(t.waiters) > 0
+	t.waiters = append(t.waiters, one)
+	if t.state == ready { // so that it comes at the turn of whoever is first
+		w.queueOf(t).join(t, one.of.cb.Sender)
 	}
 	if t.isBacking() {
-		w.backing++
+		w.count(t.waiters[len(t.waiters)-1:], 1)
 	}
-	return t, joined
+	return joined
 }
 
 // isBacking reports whether t failed and waits for another try.
-func (t *task) isBacking() bool { return t.state != flying && t.failures > 0 }
+func (t *task) isBacking() bool { return t.state != inFlight && t.failures > 0 }
 
-func (w *window) enqueue(t *task) {
-	t.state = ready
+// count keeps the sums of waiters that back off.
+func (w *window) count(waiters []waiter, by int) {
+	w.backing += by * len(waiters)
+	for i := range waiters {
+		waiters[i].of.account.backing += by
+	}
+}
+
+// enqueue makes ready a task that is new, or whose fetch is over.
+func (w *window) enqueue(t *task, now time.Time) {
+	t.state, t.since = ready, now
+	if t.isBacking() {
+		w.count(t.waiters, 1)
+	}
 	w.queueOf(t).push(t)
 }
 
-func (w *window) queueOf(t *task) *turns {
+func (w *window) queueOf(t *task) *fairQueue {
 	if t.failures == 0 {
 		return &w.fresh
 	}
 	return &w.again
 }
 
-// backOff has t wait until due for another try.
+// backOff has a task wait until due for another try.
 func (w *window) backOff(t *task, due time.Time) {
-	t.state, t.due = waiting, due
-	w.backing += len(t.pairs)
-	heap.Push(&w.waiting, t)
+	t.state, t.due = backingOff, due
+	w.count(t.waiters, 1)
+	heap.Push(&w.heap, t)
 }
 
-// ready is the number of tasks that wait for a worker.
+// ready is the number of tasks that wait for a fetcher.
 func (w *window) ready() int { return w.fresh.ready + w.again.ready }
+
+// oldestReady is since when the first of them waits.
+func (w *window) oldestReady() time.Time {
+	fresh, again := w.fresh.oldest(), w.again.oldest()
+	if fresh.IsZero() || !again.IsZero() && again.Before(fresh) {
+		return again
+	}
+	return fresh
+}
 
 // pick takes the next task, from both queues in turn, so that neither new ids nor repeats starve. A probe takes a new id if there is one:
 // ids that fail for a reason of their own would say for ever that the source is down.
@@ -160,47 +217,95 @@ func (w *window) pick(probe bool) *task {
 
 // wake moves what has backed off long enough to the queue.
 func (w *window) wake(now time.Time) {
-	for len(w.waiting) > 0 && !w.waiting[0].due.After(now) {
-		w.enqueue(heap.Pop(&w.waiting).(*task))
+	for len(w.heap) > 0 && !w.heap[0].due.After(now) {
+		w.unpark(heap.Pop(&w.heap).(*task), now)
 	}
 }
 
-// fly marks t as fetched for all who wait now.
-func (w *window) fly(t *task) {
+// wakeHeld does so with what waits until the source answers others.
+func (w *window) wakeHeld(now time.Time) {
+	for _, t := range slices.Clone(w.heap) {
+		if t.held {
+			heap.Remove(&w.heap, t.place)
+			w.unpark(t, now)
+		}
+	}
+}
+
+// unpark makes a task ready that backed off.
+func (w *window) unpark(t *task, now time.Time) {
+	t.state, t.since, t.held = ready, now, false
+	w.again.push(t)
+}
+
+// begin marks a task as fetched for all who wait now.
+func (w *window) begin(t *task) {
 	if t.isBacking() {
-		w.backing -= len(t.pairs)
+		w.count(t.waiters, -1)
 	}
-	t.state = flying
-	t.serving, t.pairs = t.pairs, nil
+	t.state = inFlight
+	t.serving, t.waiters = t.waiters, nil
 }
 
-// forget takes t out when nobody waits for it any more, else queues it for those who came during its fetch.
-func (w *window) forget(t *task) {
-	t.serving = nil
-	if len(t.pairs) == 0 {
+// end is for a task whose fetch is over and that starts again as if new, for those who came during it; without any it goes.
+func (w *window) end(t *task, now time.Time) {
+	t.serving, t.failures, t.failed = nil, 0, time.Time{}
+	if len(t.waiters) == 0 {
 		delete(w.tasks, t.id)
 		return
 	}
-	t.failures = 0
-	w.enqueue(t)
+	w.enqueue(t, now)
 }
 
-// waitHeap orders tasks by when they are due.
-type waitHeap []*task
+// remove takes a callback out of those that wait for a task, if it is among them, and with the last one the task.
+func (w *window) remove(t *task, c *inFlightCallback) (one waiter, ok bool) {
+	i := slices.IndexFunc(t.waiters, func(one waiter) bool { return one.of == c })
+	if i < 0 {
+		return waiter{}, false
+	}
+	one = t.waiters[i]
+	if t.isBacking() {
+		w.count(t.waiters[i:i+1], -1)
+	}
+	if len(t.waiters) == 1 {
+		w.takeOut(t)
+	}
+	t.waiters = slices.Delete(t.waiters, i, i+1)
+	return one, true
+}
 
-func (h waitHeap) Len() int           { return len(h) }
-func (h waitHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-func (h waitHeap) Swap(i, j int) {
+// takeOut takes a task for which nobody waits any more out of its queue.
+func (w *window) takeOut(t *task) {
+	switch t.state {
+	case inFlight: // it goes with its end
+		return
+	case ready:
+		w.queueOf(t).remove(t)
+	case backingOff:
+		heap.Remove(&w.heap, t.place)
+	}
+	delete(w.tasks, t.id)
+}
+
+// backingHeap orders tasks by when they are due.
+type backingHeap []*task
+
+func (h backingHeap) Len() int           { return len(h) }
+func (h backingHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h backingHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
 }
 
 // Push is for container/heap.
-func (h *waitHeap) Push(x any) {
-	*h = append(*h, x.(*task))
+func (h *backingHeap) Push(x any) {
+	t := x.(*task)
+	t.place = len(*h)
+	*h = append(*h, t)
 }
 
 // Pop is for container/heap.
-func (h *waitHeap) Pop() any {
+func (h *backingHeap) Pop() any {
 	old := *h
 	t := old[len(old)-1]
 	old[len(old)-1] = nil

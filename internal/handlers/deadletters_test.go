@@ -80,7 +80,7 @@ func TestRedrive(t *testing.T) {
 	require.JSONEq(t, `{"matched":3,"done":3}`, s.admin("redrive", `{"reason":"status"}`).body)
 	require.Equal(t, "a", s.next(conn).Sender)
 	require.Equal(t, "b", s.next(conn).Sender)
-	found, err := s.inbox.Feed().Next(t.Context(), 100)
+	found, err := s.inbox.Reader().Next(t.Context(), 100, nil)
 	require.NoError(t, err)
 	require.Len(t, found, 2, "a callback of each sender")
 	require.Equal(t, "a", found[0].Sender)

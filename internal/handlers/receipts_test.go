@@ -190,8 +190,8 @@ func TestCountsWhileCallbacksMove(t *testing.T) {
 
 // settle does what the dispatcher does to n callbacks, in parts: first their receipts are written, and then they leave the inbox.
 func (s *service) settle(ctx context.Context, n int) error {
-	for feed := s.inbox.Feed(); n > 0; {
-		part, err := feed.Next(ctx, 50)
+	for feed := s.inbox.Reader(); n > 0; {
+		part, err := feed.Next(ctx, 50, nil)
 		if err != nil {
 			return err
 		}

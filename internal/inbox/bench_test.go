@@ -79,14 +79,14 @@ func BenchmarkBacklog(b *testing.B) {
 				in := run(b, path, Options{})
 				require.NoError(b, in.Ready())
 				ready += time.Since(began)
-				feed := in.Feed()
-				found, err := feed.Next(context.Background(), 1000)
+				feed := in.Reader()
+				found, err := feed.Next(context.Background(), 1000, nil)
 				require.NoError(b, err)
 				require.NotEmpty(b, found)
 				first += time.Since(began)
 				b.StopTimer()
 				for feed.seen < in.last { // the feed has looked through everything
-					_, err = feed.Next(context.Background(), 1000)
+					_, err = feed.Next(context.Background(), 1000, nil)
 					require.NoError(b, err)
 				}
 				var m runtime.MemStats

@@ -9,7 +9,7 @@ import (
 )
 
 // lookForDue finds out whose ids are due, and when the next will be.
-func (f *Feed) lookForDue(c *connection) error {
+func (f *Reader) lookForDue(c *connection) error {
 	now := time.Now()
 	if f.due.IsZero() || now.Before(f.due) {
 		return nil
@@ -46,7 +46,7 @@ func (f *Feed) lookForDue(c *connection) error {
 }
 
 // serveDue hands out callbacks of a sender of which ids are due.
-func (f *Feed) serveDue(c *connection, t *turn, atMost int) (found []callback.Callback, err error) {
+func (f *Reader) serveDue(c *connection, t *turn, atMost int) (found []callback.Callback, err error) {
 	var ready []keptDeferral
 	ids := 0
 	t.due = false

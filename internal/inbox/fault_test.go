@@ -85,7 +85,7 @@ func TestNoAcknowledgementWithoutFsync(t *testing.T) {
 	in = run(t, path, Options{})
 	defer func() { require.NoError(t, in.Close()) }()
 	seen := map[int64]bool{}
-	found, err := in.Feed().Next(t.Context(), 100)
+	found, err := in.Reader().Next(t.Context(), 100, nil)
 	require.NoError(t, err)
 	for _, c := range found {
 		seen[c.Objects[0]] = true
@@ -100,7 +100,7 @@ func TestFailedRemovalIsRepeated(t *testing.T) {
 	in := run(t, newPath(t), Options{Disk: disk.Disk{VFS: t.Name()}})
 	defer func() { require.NoError(t, in.Close()) }()
 	require.NoError(t, in.Append(t.Context(), inboxtest.New(1)))
-	found, err := in.Feed().Next(t.Context(), 1)
+	found, err := in.Reader().Next(t.Context(), 1, nil)
 	require.NoError(t, err)
 	d.failing.Store(true)
 	in.Remove(found[0].Seq)

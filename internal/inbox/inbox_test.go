@@ -35,7 +35,7 @@ func TestContract(t *testing.T) {
 
 type engine struct{ *Inbox }
 
-func (e engine) Feed() inboxtest.Feed { return e.Inbox.Feed() }
+func (e engine) Reader() inboxtest.Reader { return e.Inbox.Reader() }
 
 func TestSecondProcessIsRefused(t *testing.T) {
 	path := newPath(t)
@@ -95,9 +95,9 @@ func TestFullInboxRefusesAndRecovers(t *testing.T) {
 	}
 	require.Error(t, in.Ready())
 
-	feed := in.Feed()
+	feed := in.Reader()
 	for range accepted {
-		found, err := feed.Next(t.Context(), 1)
+		found, err := feed.Next(t.Context(), 1, nil)
 		require.NoError(t, err)
 		in.Remove(found[0].Seq)
 	}
@@ -157,9 +157,9 @@ func TestFileShrinksOnceDrained(t *testing.T) {
 		})
 	}
 	group.Wait()
-	feed := in.Feed()
+	feed := in.Reader()
 	for range 64 * 40 {
-		found, err := feed.Next(t.Context(), 1)
+		found, err := feed.Next(t.Context(), 1, nil)
 		require.NoError(t, err)
 		in.Remove(found[0].Seq)
 	}
@@ -191,7 +191,7 @@ func TestDiskReserve(t *testing.T) {
 
 	free.Store(1 << 20)
 	require.Eventually(t, func() bool { return in.Ready() != nil }, 10*time.Second, time.Millisecond)
-	found, err := in.Feed().Next(t.Context(), 1)
+	found, err := in.Reader().Next(t.Context(), 1, nil)
 	require.NoError(t, err)
 	in.Remove(found[0].Seq) // removals go on: they are the way out
 	require.Eventually(t, func() bool { return in.Stats().Callbacks == 0 }, 10*time.Second, time.Millisecond)
@@ -219,7 +219,7 @@ func TestDamagedRowsAreSetAside(t *testing.T) {
 
 			var aside atomic.Int64
 			in = run(t, path, Options{OnSetAside: func(n int) { aside.Add(int64(n)) }})
-			found, err := in.Feed().Next(t.Context(), 10)
+			found, err := in.Reader().Next(t.Context(), 10, nil)
 			require.NoError(t, err)
 			require.Len(t, found, 1)
 			require.Equal(t, []int64{2}, found[0].Objects)
@@ -261,7 +261,7 @@ func TestTotalsSurviveARestart(t *testing.T) {
 	for range 10 {
 		require.NoError(t, in.Append(t.Context(), inboxtest.New(1, 2, 3)))
 	}
-	found, err := in.Feed().Next(t.Context(), 1)
+	found, err := in.Reader().Next(t.Context(), 1, nil)
 	require.NoError(t, err)
 	in.Remove(found[0].Seq, found[0].Seq) // a repeated removal counts once
 	require.NoError(t, in.Close())

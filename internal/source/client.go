@@ -183,9 +183,11 @@ func (c *Client) ask(ctx context.Context, u *url.URL, id int64) (next *url.URL, 
 		next, err = follow(u, response)
 		return next, o, err
 	case http.StatusTooManyRequests:
-		return nil, o, &callback.FetchError{Reason: callback.ReasonThrottled, RetryAfter: retryAfter(response.Header), Err: errors.New("status 429")}
+		return nil, o, &callback.FetchError{Reason: callback.ReasonThrottled, Busy: true, RetryAfter: retryAfter(response.Header), Err: errors.New("status 429")}
 	default:
-		return nil, o, &callback.FetchError{Reason: callback.ReasonStatus, RetryAfter: retryAfter(response.Header), Err: fmt.Errorf("status %d", code)}
+		return nil, o, &callback.FetchError{
+			Reason: callback.ReasonStatus, Busy: code == http.StatusServiceUnavailable, RetryAfter: retryAfter(response.Header), Err: fmt.Errorf("status %d", code),
+		}
 	}
 }
 

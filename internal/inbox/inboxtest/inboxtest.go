@@ -17,16 +17,16 @@ import (
 // Engine is an inbox as the rest of the service sees it.
 type Engine interface {
 	Append(ctx context.Context, c *callback.Callback) error
-	Feed() Feed
+	Reader() Reader
 	Lookup(id string) (callback.Callback, error)
 	Remove(seqs ...int64)
 	Defer(d callback.Deferral)
 	Close() error
 }
 
-// Feed hands out each callback once, and again when it was deferred and ids of it are due; the senders in turn. There is one for an engine.
-type Feed interface {
-	Next(ctx context.Context, maxIDs int) ([]callback.Callback, error)
+// Reader hands out each callback once, and again when it was deferred and ids of it are due; the senders in turn. There is one for an engine.
+type Reader interface {
+	Next(ctx context.Context, maxIDs int, full map[string]bool) ([]callback.Callback, error)
 }
 
 // Open returns an engine, running, on the state that the last one which this function returned left when it was closed, or nothing at first.
@@ -132,7 +132,7 @@ func deferredComesWhenDue(t *testing.T, open Open) {
 	early, late := New(1, 2, 3, 4), New(5)
 	require.NoError(t, in.Append(t.Context(), early))
 	require.NoError(t, in.Append(t.Context(), late))
-	feed := in.Feed()
+	feed := in.Reader()
 	require.Len(t, some(t, feed, 2), 2)
 	due := time.Now().Add(soon)
 	in.Defer(callback.Deferral{
@@ -163,7 +163,7 @@ func dueTimesSurvive(t *testing.T, open Open) {
 	soonDue, farDue := New(1), New(2)
 	require.NoError(t, in.Append(t.Context(), soonDue))
 	require.NoError(t, in.Append(t.Context(), farDue))
-	feed := in.Feed()
+	feed := in.Reader()
 	some(t, feed, 2)
 	due := time.Now().Add(soon)
 	in.Defer(callback.Deferral{Seq: soonDue.Seq, Sender: soonDue.Sender, Parked: true, Waiting: waitingOf(due, 1, 1)})
@@ -174,13 +174,13 @@ func dueTimesSurvive(t *testing.T, open Open) {
 	defer closed(t, in)
 	other := New(3)
 	require.NoError(t, in.Append(t.Context(), other))
-	feed = in.Feed()
+	feed = in.Reader()
 	require.Equal(t, other.ID, some(t, feed, 1)[0].ID, "what waits does not come whole")
 	require.Equal(t, soonDue.ID, some(t, feed, 1)[0].ID)
 	require.False(t, time.Now().Before(due), "it came before its time")
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
-	_, err := feed.Next(ctx, 1)
+	_, err := feed.Next(ctx, 1, nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded, "half an hour is not over")
 }
 
@@ -189,12 +189,12 @@ func halfDeferredIsDoneAgain(t *testing.T, open Open) {
 	in := open(t)
 	c := New(1, 2, 3)
 	require.NoError(t, in.Append(t.Context(), c))
-	some(t, in.Feed(), 1)
+	some(t, in.Reader(), 1)
 	in.Defer(callback.Deferral{Seq: c.Seq, Sender: c.Sender, Waiting: waitingOf(time.Now().Add(time.Hour/2), 4, 2)})
 	closed(t, in)
 	in = open(t)
 	defer closed(t, in)
-	again := some(t, in.Feed(), 1)[0]
+	again := some(t, in.Reader(), 1)[0]
 	require.Equal(t, []int64{1, 3}, again.Objects)
 	require.Len(t, again.Later, 1)
 	require.Equal(t, uint8(4), again.Later[0].Attempts)
@@ -225,14 +225,14 @@ func dueBesideFlood(t *testing.T, open Open) {
 	defer closed(t, in)
 	c := from("good", 1)
 	require.NoError(t, in.Append(t.Context(), c))
-	feed := in.Feed()
+	feed := in.Reader()
 	some(t, feed, 1)
 	in.Defer(callback.Deferral{Seq: c.Seq, Sender: c.Sender, Parked: true, Waiting: waitingOf(time.Now(), 1, 0)})
 	for range 300 {
 		require.NoError(t, in.Append(t.Context(), from("flood", 100)))
 	}
 	for ids := 0; ; {
-		found, err := feed.Next(t.Context(), 100)
+		found, err := feed.Next(t.Context(), 100, nil)
 		require.NoError(t, err)
 		for _, f := range found {
 			if f.ID == c.ID {
@@ -245,10 +245,10 @@ func dueBesideFlood(t *testing.T, open Open) {
 }
 
 // some takes n callbacks from a feed.
-func some(t *testing.T, feed Feed, n int) (found []callback.Callback) {
+func some(t *testing.T, feed Reader, n int) (found []callback.Callback) {
 	t.Helper()
 	for len(found) < n {
-		more, err := feed.Next(t.Context(), 1)
+		more, err := feed.Next(t.Context(), 1, nil)
 		require.NoError(t, err)
 		found = append(found, more...)
 	}
@@ -274,12 +274,12 @@ func nextWaits(t *testing.T, open Open) {
 	defer closed(t, in)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := in.Feed().Next(ctx, 1)
+	_, err := in.Reader().Next(ctx, 1, nil)
 	require.ErrorIs(t, err, context.Canceled)
 
 	got := make(chan []callback.Callback)
 	go func() { // ends with the one callback that the next line appends
-		found, _ := in.Feed().Next(t.Context(), 1)
+		found, _ := in.Reader().Next(t.Context(), 1, nil)
 		got <- found
 	}()
 	c := New(1)
@@ -294,10 +294,10 @@ func nextIsBounded(t *testing.T, open Open) {
 		require.NoError(t, in.Append(t.Context(), New(10*i, 10*i+1)))
 	}
 	require.NoError(t, in.Append(t.Context(), New()))
-	feed := in.Feed()
+	feed := in.Reader()
 	var sizes []int
 	for total := 0; total < 6; {
-		found, err := feed.Next(t.Context(), 3)
+		found, err := feed.Next(t.Context(), 3, nil)
 		require.NoError(t, err)
 		sizes = append(sizes, len(found))
 		total += len(found)
@@ -326,12 +326,12 @@ func sendersHaveTurns(t *testing.T, open Open) {
 	for range 10 {
 		require.NoError(t, in.Append(t.Context(), from("small", 5)))
 	}
-	feed := in.Feed()
+	feed := in.Reader()
 	before := map[string]int{} // ids of others that came before a sender's last
 	last := map[string]int{"large": 2, "small": 10}
 	total := 0
 	for len(last) > 0 {
-		found, err := feed.Next(t.Context(), 50)
+		found, err := feed.Next(t.Context(), 50, nil)
 		require.NoError(t, err)
 		for _, c := range found {
 			total += len(c.Objects)
@@ -354,7 +354,7 @@ func everyCallbackOnce(t *testing.T, open Open) {
 	in := open(t)
 	defer closed(t, in)
 	random := rand.New(rand.NewPCG(1, 2))
-	feed := in.Feed()
+	feed := in.Reader()
 	posted, gone := 0, 0
 	lastSeq, deferred := map[string]int64{}, map[string]bool{}
 	got := map[string]bool{}
@@ -368,7 +368,7 @@ func everyCallbackOnce(t *testing.T, open Open) {
 		if posted == gone {
 			continue
 		}
-		found, err := feed.Next(t.Context(), 1+random.IntN(400))
+		found, err := feed.Next(t.Context(), 1+random.IntN(400), nil)
 		require.NoError(t, err)
 		for _, c := range found {
 			if got[c.ID] {
@@ -430,16 +430,16 @@ func closedAcceptsNothing(t *testing.T, open Open) {
 }
 
 // all returns what waits now. A sentinel tells where that ends, for Next waits. It makes the feed of the engine.
-func all(t *testing.T, in Engine) []callback.Callback { return rest(t, in, in.Feed()) }
+func all(t *testing.T, in Engine) []callback.Callback { return rest(t, in, in.Reader()) }
 
 // rest is all that the feed has not handed out.
-func rest(t *testing.T, in Engine, feed Feed) []callback.Callback {
+func rest(t *testing.T, in Engine, feed Reader) []callback.Callback {
 	t.Helper()
 	sentinel := New(1 << 50)
 	require.NoError(t, in.Append(t.Context(), sentinel))
 	var found []callback.Callback
 	for {
-		more, err := feed.Next(t.Context(), 1000)
+		more, err := feed.Next(t.Context(), 1000, nil)
 		require.NoError(t, err)
 		for i := range more {
 			if more[i].ID == sentinel.ID {

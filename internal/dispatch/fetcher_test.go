@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"callback-service/internal/callback"
 )
 
 // TestTraceOfAFetch: a fetch for several callbacks belongs to the first whose trace is sampled, so
@@ -23,10 +25,10 @@ func TestTraceOfAFetch(t *testing.T) {
 		{[]string{no, "", yes}, yes},
 		{[]string{yes, no}, yes},
 	} {
-		var pairs []pair
+		var serving []waiter
 		for _, trace := range c.traces {
-			pairs = append(pairs, pair{of: &entry{trace: trace}})
+			serving = append(serving, waiter{of: &inFlightCallback{cb: new(callback.Callback), trace: trace}})
 		}
-		require.Equal(t, c.want, traceOf(pairs), c.traces)
+		require.Equal(t, c.want, request(&task{serving: serving}).trace, c.traces)
 	}
 }

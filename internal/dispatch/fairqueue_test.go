@@ -39,17 +39,19 @@ func TestFloodDelaysNobodyElse(t *testing.T) {
 	})
 }
 
-func TestTurns(t *testing.T) {
-	of := func(sender string) *entry { return &entry{cb: callback.Callback{Sender: sender}} }
+func TestFairQueue(t *testing.T) {
+	of := func(sender string) *inFlightCallback {
+		return &inFlightCallback{cb: &callback.Callback{Sender: sender}}
+	}
 	a, b := of("a"), of("b")
-	one := &task{id: 1, pairs: []pair{{of: a}}}
-	two := &task{id: 2, pairs: []pair{{of: a}}}
-	three := &task{id: 3, pairs: []pair{{of: b}}}
-	var q turns
+	one := &task{id: 1, waiters: []waiter{{of: a}}}
+	two := &task{id: 2, waiters: []waiter{{of: a}}}
+	three := &task{id: 3, waiters: []waiter{{of: b}}}
+	var q fairQueue
 	q.push(one)
 	q.push(two)
 	q.push(three)
-	two.pairs = append(two.pairs, pair{of: b})
+	two.waiters = append(two.waiters, waiter{of: b})
 	q.join(two, "b")
 	require.Equal(t, 3, q.ready)
 	require.Same(t, one, q.pop())

@@ -51,9 +51,9 @@ func TestFeedOfManySenders(t *testing.T) {
 				left[senders[i]]++
 			}
 			fill(t, in, senders...)
-			feed, last, got := in.Feed(), map[string]int64{}, map[int64]bool{}
+			feed, last, got := in.Reader(), map[string]int64{}, map[int64]bool{}
 			for len(got) < len(senders) {
-				found, err := feed.Next(t.Context(), 1+random.IntN(500))
+				found, err := feed.Next(t.Context(), 1+random.IntN(500), nil)
 				require.NoError(t, err)
 				for _, c := range found {
 					require.False(t, got[c.Seq], "it came twice")
@@ -83,9 +83,9 @@ func TestTurnsInALongBacklog(t *testing.T) {
 		}
 	}
 	fill(t, in, senders...)
-	feed, rare, all := in.Feed(), 0, 0
+	feed, rare, all := in.Reader(), 0, 0
 	for rare < 60 {
-		found, err := feed.Next(t.Context(), 500)
+		found, err := feed.Next(t.Context(), 500, nil)
 		require.NoError(t, err)
 		for _, c := range found {
 			if all++; c.Sender == "rare" {
@@ -116,7 +116,7 @@ func TestFeedBehindParkedCallbacks(t *testing.T) {
 	require.NoError(t, in.write.write(nil, changes, in.moment()))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	found, err := in.Feed().Next(ctx, 100)
+	found, err := in.Reader().Next(ctx, 100, nil)
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 	require.Equal(t, appends[parked].row.seq, found[0].Seq)

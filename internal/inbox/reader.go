@@ -28,14 +28,14 @@ const (
 // lookAtMost is how many rows that nobody has seen are looked through at once for who sent them. A test has fewer.
 var lookAtMost = 100_000
 
-// Feed hands out callbacks: those that have come, of each sender in the order of their arrival, and those of which ids are due. The senders
+// Reader hands out callbacks: those that have come, of each sender in the order of their arrival, and those of which ids are due. The senders
 // have their turns, by deficit round robin on ids (Shreedhar and Varghese, 1995), so that a sender's flood delays nobody but itself. A
-// callback that was handed out does not come again before it is removed, or deferred and parked. A Feed belongs to one goroutine.
+// callback that was handed out does not come again before it is removed, or deferred and parked. A Reader belongs to one goroutine.
 //
 // The file has the callbacks of all senders in one sequence, without an index. The feed looks through that sequence once and keeps in memory
 // where each sender's next callbacks lie. When those of a sender are handed out, it looks on from where its next one was seen; a look that
 // one sender needs counts for all.
-type Feed struct {
+type Reader struct {
 	in    *Inbox
 	seen  int64   // all rows up to here have been looked at
 	more  bool    // there may be others, even with nothing new
@@ -64,21 +64,22 @@ func (t *turn) forget(seq int64) {
 	}
 }
 
-// Feed makes the feed. There is one for an inbox.
-func (in *Inbox) Feed() *Feed {
-	return &Feed{in: in, known: map[string]*turn{}, out: map[int64]struct{}{}}
+// Reader makes the feed. There is one for an inbox.
+func (in *Inbox) Reader() *Reader {
+	return &Reader{in: in, known: map[string]*turn{}, out: map[int64]struct{}{}}
 }
 
-// Next returns callbacks until their ids add up to maxIDs or just over; at least one: it waits until there is one. A row that is damaged is
-// set aside and never comes out. An error means that the file could not be read just now; ctx's error that ctx ended.
-func (f *Feed) Next(ctx context.Context, maxIDs int) ([]callback.Callback, error) {
+// Next returns callbacks of senders that are not in full, until their ids add up to maxIDs or just over; at least one: it waits until there is
+// one. A row that is damaged is set aside and never comes out. An error means that the file could not be read just now; ctx's error that ctx ended.
+func (f *Reader) Next(ctx context.Context, maxIDs int, full map[string]bool) ([]callback.Callback, error) {
 	for {
 		arrived := f.news() // before the look, so that nothing arrives unseen between look and wait
-		found, err := f.read(maxIDs)
+		seen := f.seen
+		found, err := f.read(maxIDs, full)
 		if err != nil || len(found) > 0 {
 			return found, err
 		}
-		if f.more && ctx.Err() == nil {
+		if f.more && f.seen > seen && ctx.Err() == nil {
 			continue
 		}
 		wait := never * time.Nanosecond
@@ -98,7 +99,7 @@ func (f *Feed) Next(ctx context.Context, maxIDs int) ([]callback.Callback, error
 }
 
 // news takes in what the committer has told, and returns what is closed when there is more.
-func (f *Feed) news() <-chan struct{} {
+func (f *Reader) news() <-chan struct{} {
 	in := f.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -122,7 +123,7 @@ func (f *Feed) news() <-chan struct{} {
 }
 
 // read is a few short transactions. What it found when an error comes is handed out all the same: its rows are not read again.
-func (f *Feed) read(maxIDs int) (found []callback.Callback, err error) {
+func (f *Reader) read(maxIDs int, full map[string]bool) (found []callback.Callback, err error) {
 	c := &f.in.readers.dispatch
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -140,8 +141,14 @@ func (f *Feed) read(maxIDs int) (found []callback.Callback, err error) {
 	if err := errors.Join(f.look(c), f.lookForDue(c)); err != nil {
 		return nil, fmt.Errorf("read the inbox: %w", err)
 	}
-	for total := 0; total < maxIDs && len(f.turns) > 0; {
+	for total, skipped := 0, 0; total < maxIDs && skipped < len(f.turns); {
 		t := f.turns[0]
+		if full[t.sender] {
+			f.turns = append(f.turns[1:], t)
+			skipped++
+			continue
+		}
+		skipped = 0
 		switch {
 		case len(f.turns) == 1: // whoever is alone owes nobody anything
 			t.deficit = maxIDs
@@ -172,7 +179,7 @@ func (f *Feed) read(maxIDs int) (found []callback.Callback, err error) {
 func cost(c *callback.Callback) int { return max(1, len(c.Objects)) }
 
 // turnOf returns a sender's turn. It puts it in line if it is not, and returns nil when the line is full.
-func (f *Feed) turnOf(sender string) *turn {
+func (f *Reader) turnOf(sender string) *turn {
 	t, ok := f.known[sender]
 	if !ok && len(f.turns) < maxSenders {
 		t = &turn{sender: sender}
@@ -183,7 +190,7 @@ func (f *Feed) turnOf(sender string) *turn {
 }
 
 // look notes where the rows lie that it has not seen, a bounded number of them at once.
-func (f *Feed) look(c *connection) error {
+func (f *Reader) look(c *connection) error {
 	rows, inOrder := 0, true
 	f.more = false
 	err := each(c.senders, func(s *sqlite3.Stmt) bool {
@@ -222,7 +229,7 @@ func (f *Feed) look(c *connection) error {
 }
 
 // lookOn finds the next places of a sender. It notes those of others too that come after where their next one was seen.
-func (f *Feed) lookOn(c *connection, t *turn) error {
+func (f *Reader) lookOn(c *connection, t *turn) error {
 	from, last, rows := t.more, int64(0), 0
 	full := func(u *turn) bool { return len(u.places) >= maxPlaces }
 	err := each(c.senders, func(s *sqlite3.Stmt) bool {
@@ -255,7 +262,7 @@ func (f *Feed) lookOn(c *connection, t *turn) error {
 }
 
 // serve hands out callbacks of a sender, until their ids add up to atMost: of those that are due half, when there are others.
-func (f *Feed) serve(c *connection, t *turn, atMost int) (found []callback.Callback, err error) {
+func (f *Reader) serve(c *connection, t *turn, atMost int) (found []callback.Callback, err error) {
 	if t.due {
 		part := atMost
 		if t.fresh() {
@@ -291,7 +298,7 @@ func (f *Feed) serve(c *connection, t *turn, atMost int) (found []callback.Callb
 }
 
 // fetch reads a callback that has come; ok is false when it is not to be handed out.
-func (f *Feed) fetch(c *connection, seq int64) (cb callback.Callback, ok bool, err error) {
+func (f *Reader) fetch(c *connection, seq int64) (cb callback.Callback, ok bool, err error) {
 	r, there, err := rowAt(c.get, seq)
 	if err == nil && !there {
 		f.in.miss(seq)

@@ -1,0 +1,216 @@
+package dispatch
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"callback-service/internal/callback"
+)
+
+const (
+	linger    = 5 * time.Millisecond // how long the first outcome of a batch waits for others
+	savePause = 5 * time.Second      // the longest pause between two tries of a write
+
+	maxBatch      = 500     // outcomes in a batch
+	maxBatchBytes = 4 << 20 // and their bytes
+	// slowSave halves the batches to come, and quickSave doubles them.
+	slowSave, quickSave = 2 * time.Second, 250 * time.Millisecond
+
+	// unsavedBytes are the answers that may wait for the database. With more nothing is fetched, so that the fetches in flight come on top.
+	unsavedBytes    = 64 << 20
+	outcomeOverhead = 256 // bytes of an outcome besides its data
+	waiterOverhead  = 16  // and of each that it served
+
+	// strikes are the failures of one outcome by itself, each between commits of others, after which it is the outcome's fault.
+	strikes = 3
+)
+
+type kind int
+
+const (
+	stored kind = iota
+	missing
+	skipped
+	failed
+	nothing // of a callback without ids: only its receipt is written
+)
+
+// conclusion is what became of an id.
+type conclusion struct {
+	kind   kind
+	object callback.Object // stored
+	id     int64           // failed
+	reason callback.Reason // failed
+	detail string          // failed
+}
+
+// outcome is a conclusion with those whom its fetch served, until it is committed.
+type outcome struct {
+	conclusion
+	began   time.Time // the fetch
+	waiters []waiter
+	alone   int // failures by itself, with commits of others before each
+	commits int // of others, at the last of them
+}
+
+func (o *outcome) bytes() int {
+	return outcomeOverhead + len(o.object.Data) + len(o.detail) + waiterOverhead*len(o.waiters)
+}
+
+// stale reports whether an answer is older than it would live.
+func (o *outcome) stale(now time.Time, ttl time.Duration) bool {
+	return o.kind == stored && ttl > 0 && now.Sub(o.began) > ttl
+}
+
+// unsaved are the outcomes that wait for the database, and the batch that is with it.
+type unsaved struct {
+	queue    []*outcome
+	since    time.Time  // when the first of queue came
+	isolated []*outcome // that failed by themselves: tried again one by one, while the others go on
+	inHand   []*outcome // the batch with the saver
+	bytes    int        // of all
+	size     int        // how many outcomes the next batch may have
+	commits  int
+	failures int       // in a row
+	next     time.Time // no try before
+	turn     bool      // of the isolated
+}
+
+func (u *unsaved) len() int { return len(u.queue) + len(u.isolated) + len(u.inHand) }
+
+func (u *unsaved) add(o *outcome, now time.Time) {
+	if len(u.queue) == 0 {
+		u.since = now
+	}
+	u.queue = append(u.queue, o)
+	u.bytes += o.bytes()
+}
+
+// due reports whether a batch should go now, and otherwise when; the zero time means that only an event changes it.
+func (u *unsaved) due(now time.Time, last bool) (bool, time.Time) {
+	at := u.since.Add(linger)
+	switch {
+	case len(u.inHand) > 0 || u.len() == 0:
+		return false, time.Time{}
+	case last:
+		return true, now
+	case u.failures > 0:
+		at = u.next
+	case len(u.queue) >= u.size || len(u.queue) == 0:
+		at = now
+	}
+	return !now.Before(at), at
+}
+
+// take makes the next batch. With stale those outcomes are returned that it found to be too old: they are fetched again. While writes fail
+// that is one at most, for there is no use in asking the source again and again meanwhile.
+func (u *unsaved) take(now time.Time, ttl time.Duration) (batch, stale []*outcome) {
+	u.turn = !u.turn
+	if len(u.isolated) > 0 && (u.turn || len(u.queue) == 0) {
+		u.inHand = u.isolated[:1:1]
+		u.isolated = u.isolated[1:]
+		return u.inHand, nil
+	}
+	bytes, waiters := 0, 0
+	var kept, rest []*outcome
+	for i, o := range u.queue {
+		if len(batch) >= u.size || len(batch) > 0 && bytes+o.bytes() > maxBatchBytes || waiters >= 2*u.size {
+			rest = u.queue[i:]
+			break
+		}
+		if o.stale(now, ttl) {
+			if u.failures > 0 {
+				kept = append(kept, o)
+			} else {
+				stale = append(stale, o)
+			}
+			continue
+		}
+		if most := 2*u.size - waiters; len(o.waiters) > most { // more callbacks at once than it may have
+			more := *o
+			o.waiters, more.waiters = o.waiters[:most:most], o.waiters[most:]
+			u.bytes += outcomeOverhead + len(o.object.Data) + len(o.detail)
+			kept = append(kept, &more)
+		}
+		batch, bytes, waiters = append(batch, o), bytes+o.bytes(), waiters+len(o.waiters)
+	}
+	if len(kept) > 0 {
+		rest = slices.Concat(kept, rest)
+	}
+	if len(batch) == 0 && len(rest) > 0 {
+		stale, rest = append(stale, rest[0]), rest[1:]
+	}
+	for _, o := range stale {
+		u.bytes -= o.bytes()
+	}
+	u.queue, u.inHand, u.since = rest, batch, now
+	return batch, stale
+}
+
+// saved is called when the batch in hand was committed, and returns it.
+func (u *unsaved) saved(took time.Duration) []*outcome {
+	done := u.inHand
+	u.inHand, u.failures = nil, 0
+	u.commits++
+	for _, o := range done {
+		u.bytes -= o.bytes()
+	}
+	switch {
+	case took > slowSave:
+		u.size = max(1, u.size/2)
+	case took < quickSave && len(done) >= u.size:
+		u.size = min(2*u.size, maxBatch)
+	}
+	return done
+}
+
+// failed is called when it was not. A batch that repeatedly fails for a reason that is not the connection's is tried in smaller parts, and an
+// outcome that fails by itself stands aside, so that the rest gets through.
+func (u *unsaved) failed(err error, now time.Time, backoff func(failures int) time.Duration) {
+	batch := u.inHand
+	u.inHand = nil
+	switch refused := errors.Is(err, callback.ErrRefused); {
+	case errors.Is(err, callback.ErrDatabaseDown):
+		u.failures++
+	case refused && len(batch) == 1 && batch[0].kind == stored:
+		u.giveUp(batch[0], err)
+	case len(batch) == 1:
+		u.failures++
+		if u.isolate(batch[0], err) {
+			batch = nil
+		}
+	case refused: // at once: the rest is sound
+		u.size = max(1, len(batch)/2)
+	default:
+		if u.failures++; u.failures > 1 || errors.Is(err, callback.ErrTooSlow) {
+			u.size = max(1, len(batch)/2)
+		}
+	}
+	u.queue = slices.Concat(batch, u.queue)
+	if u.failures > 0 {
+		u.next = now.Add(min(backoff(u.failures), savePause))
+	}
+}
+
+// giveUp makes a failure of its id of an answer that the database does not take.
+func (u *unsaved) giveUp(o *outcome, err error) {
+	u.bytes -= o.bytes()
+	o.conclusion = conclusion{kind: failed, id: o.object.ID, reason: callback.ReasonRefused, detail: err.Error()}
+	u.bytes += o.bytes()
+	u.failures = 0
+}
+
+// isolate puts an outcome aside that failed by itself. Once others were committed between its failures often enough, and the error may be
+// about the data, it is given up.
+func (u *unsaved) isolate(o *outcome, err error) (aside bool) {
+	if o.alone == 0 || u.commits > o.commits {
+		o.alone, o.commits = o.alone+1, u.commits
+	}
+	if o.alone > strikes && o.kind == stored && errors.Is(err, callback.ErrDoubtful) {
+		u.giveUp(o, err)
+		return false
+	}
+	u.isolated = append(u.isolated, o)
+	return true
+}

@@ -1,27 +1,23 @@
 package dispatch
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
-// doc/adr/0009 says where these come from.
 const (
 	startLimit = 512
 
-	// A run of this many failures is an outage. Where half of all ids fail for a reason of their own, such a run comes by chance once
-	// in a million fetches.
+	// This many failures in a row are an outage. Where half of all ids fail for a reason of their own, such a row comes by chance once in
+	// a million fetches.
 	outageRun = 20
-	// A run of fewer failures is an outage when nothing else ended for this long.
-	quietRun, quietSpan = 3, 15 * time.Second
-	// Refusals are quick: between two answers there may be hundreds of them, and only a run of this length is an outage.
+	// Refusals are quick, so there may be many between two answers: a row of them must last this long.
 	busySpan = time.Second
+	// A shorter row is an outage when it lasts long: there is little to fetch, and all of it fails.
+	quietRun, quietSpan = 3, 15 * time.Second
 
-	rampFrom    = 16        // below it the ramp compares nothing: there are too few answers
 	manyAsked   = 10        // a Retry-After is obeyed when this many fetches, and half of the latest, were given one
-	longestHold = time.Hour // of a Retry-After
-	maxPatience = 16        // windows between two trials of less, which cost a ninth of the answers
-	enough      = 0.95      // of the limit must have been in use, or a window says nothing about it
+	longestHold = time.Hour // for a Retry-After
+	// What led to a Retry-After is not tried again for calmFactor times its length, so that it costs a twentieth at most; but a limit
+	// that is too low must not stay for hours.
+	calmFactor, longestCalm = 20, 5 * time.Minute
 )
 
 // verdict is what the end of a fetch says about the source.
@@ -43,82 +39,54 @@ type sample struct {
 	retryAfter time.Duration // zero: none was given
 }
 
-// limiter decides how many fetches may be in flight. It looks for the lowest limit at which the source gives the most good answers: it
-// compares their rate at a base with the rate at a trial above or below it. More is kept if it brings more, less if it brings the same.
-// Failures by themselves do not keep the limit low, because ids may fail for reasons of their own. When nothing but failures comes, the
-// limit is at its lowest position, where one fetch at a time probes the source.
+// limiter decides how many fetches may be in flight: as few as bring the most good answers. climb finds that number. When all fetches
+// fail, the limiter is at its lowest position, where one fetch at a time probes the source, and from there it ramps up.
 //
-// One goroutine owns it. It has no clock: the times come from the caller and must never go back.
+// One goroutine owns it. It has no clock: times come from the caller and never go back.
 type limiter struct {
-	most     int
-	limit    int // in force: the base or the trial
-	inFlight int
+	climb
 
-	base     int
-	baseRate float64 // good answers a second at the base; 0: not known
-	up       bool    // the next trial is above the base
-	step     int     // index of steps
-	patience int     // windows at the base before the next trial of less
-	waited   int     // windows of patience that are over
-	ceiling  int     // a ramp slows down here, because time-outs ended one above it
-	accepted float64 // the share of failures that less in flight did not lower
-	window   limitWindow
-
-	epoch    time.Time // fetches that began before say nothing about the source as it is now
+	epoch    time.Time // fetches that did not begin after it say nothing about the source as it is now
 	answer   time.Time // the last good one
 	run      int       // failures since then
 	runSince time.Time
 
 	lowest  bool
 	probing bool
-	probeAt time.Time
-	pause   time.Duration // before probeAt
+	probeAt time.Time     // when the next probe may begin
+	pause   time.Duration // the one before probeAt
 
 	heldUntil time.Time     // by a Retry-After
-	latest    int           // fetches that ended lately, at most the limit
+	latest    int           // fetches that ended lately: twenty, or as many as the limit
 	asked     int           // those of them that were given a Retry-After
 	shortest  time.Duration // of what they were given
 }
 
-// steps are factors between the base and the trial. After a trial that was kept comes a larger one, after another a smaller one.
-var steps = [...]float64{9. / 8, 3. / 2, 4}
-
-// limitWindow counts what ends under one limit.
-type limitWindow struct {
-	since   time.Time // fetches that began before do not count
-	settle  int       // fetches to skip after a change of the limit
-	need    int       // good answers
-	start   time.Time
-	ended   int
-	good    int
-	bad     int     // failures that may come from load
-	usage   float64 // fetches in flight × seconds
-	counted time.Time
-}
-
+// newLimiter makes a limiter whose limit is never more than most, which is at least 1.
 func newLimiter(most int) *limiter {
-	l := &limiter{most: most, patience: 1, step: 1, ceiling: math.MaxInt}
-	l.base = min(startLimit, most)
-	l.set(time.Time{}, l.base)
-	return l
+	return &limiter{climb: newClimb(most)}
 }
 
 // setMost changes the highest limit.
 func (l *limiter) setMost(now time.Time, most int) {
 	l.most = most
-	if max(l.limit, l.base) > most {
-		l.base = min(l.base, most)
-		l.set(now, l.base)
+	if l.limit > most || l.base > most {
+		l.rebase(now, min(l.base, most))
 	}
 }
 
 // current is the limit in force.
-func (l *limiter) current() int { return l.limit }
+func (l *limiter) current() int {
+	if l.lowest {
+		return 1
+	}
+	return l.limit
+}
 
-// down reports whether the source as a whole fails, so that only probes are made.
+// down reports whether the limiter is at its lowest position, because the source as a whole fails.
 func (l *limiter) down() bool { return l.lowest }
 
-// room is how many fetches may begin now. At the lowest position fetches from before are no reason to put the probe off.
+// room is how many fetches may begin now. A probe does not wait for fetches that began before the outage.
 func (l *limiter) room(now time.Time) int {
 	switch {
 	case now.Before(l.heldUntil):
@@ -132,7 +100,7 @@ func (l *limiter) room(now time.Time) int {
 	}
 }
 
-// next is when room may change although nothing happens; zero if there is no such time.
+// next is when room may grow although no fetch ends; zero if it will not.
 func (l *limiter) next(now time.Time) time.Time {
 	at := l.heldUntil
 	if l.lowest && !l.probing && l.probeAt.After(at) {
@@ -144,7 +112,8 @@ func (l *limiter) next(now time.Time) time.Time {
 	return at
 }
 
-// began takes note of a fetch that begins. There must be room for it, and answered must follow.
+// began takes note of a fetch that begins. There must be room for it, and answered must follow. A probe should be of an id that has not
+// failed before if there is one: ids that fail for a reason of their own would say for ever that the source is down.
 func (l *limiter) began(now time.Time) {
 	l.use(now)
 	l.inFlight++
@@ -155,117 +124,28 @@ func (l *limiter) began(now time.Time) {
 func (l *limiter) answered(now time.Time, s sample) {
 	l.use(now)
 	l.inFlight--
-	if s.began.Before(l.epoch) {
+	if !s.began.After(l.epoch) {
 		return
 	}
-	if l.lowest {
-		l.probed(now, s.verdict)
-	} else if s.verdict != unknown {
-		l.count(now, s)
-	}
-	l.heed(now, s)
-}
-
-// use adds the time since it was last called to the usage of the window.
-func (l *limiter) use(now time.Time) {
-	w := &l.window
-	if now.After(w.counted) {
-		w.usage += float64(l.inFlight) * now.Sub(w.counted).Seconds()
-		w.counted = now
-	}
-}
-
-// heed holds all fetches back for a Retry-After that many were given.
-func (l *limiter) heed(now time.Time, s sample) {
-	if l.latest >= max(2*manyAsked, l.limit) {
-		l.latest, l.asked = 0, 0
-	}
-	l.latest++
-	if s.retryAfter <= 0 {
-		return
-	}
-	if l.asked == 0 || s.retryAfter < l.shortest {
-		l.shortest = s.retryAfter
-	}
-	l.asked++
-	if l.asked < manyAsked || 2*l.asked < l.latest {
-		return
-	}
-	l.heldUntil = now.Add(min(l.shortest, longestHold))
 	switch {
 	case l.lowest:
-	case l.asked == l.latest:
-		l.fall(now)
-	default:
-		l.cut(now)
+		l.probed(now, s.verdict)
+	case s.verdict == unknown:
+	case l.isOutage(now, s):
+		l.fall(now, s.verdict)
+	case l.count(now, s) == overloaded:
+		l.cut(now, l.limit/2)
 	}
-	l.latest, l.asked = 0, 0
+	l.heed(now, s.retryAfter)
 }
 
-// fall goes to the lowest position.
-func (l *limiter) fall(now time.Time) {
-	l.lowest, l.probing = true, false
-	l.limit, l.epoch = 1, now
-	l.pause = firstProbe
-	l.probeAt = now.Add(l.pause)
-}
-
-// probed leaves the lowest position if the source answered the probe well. An odd answer does not do: a source that answers 500 to
-// everything is down, too.
-func (l *limiter) probed(now time.Time, v verdict) {
-	l.probing = false
-	switch v {
-	case unknown: // the next probe may begin at once
-	case good:
-		l.lowest, l.run = false, 0
-		l.base, l.baseRate = 1, 0
-		l.up, l.step, l.patience, l.waited = true, len(steps)-1, 1, 0
-		l.set(now, l.target())
-	default:
-		l.pause = min(2*l.pause, lastProbe)
-		l.probeAt = now.Add(l.pause)
-	}
-}
-
-// count adds a fetch to the window, and decides when that is full.
-func (l *limiter) count(now time.Time, s sample) {
+// isOutage reports whether so many fetches failed in a row that the source must be down. One that began before the last good answer does
+// not count: many that began together may time out together while others are answered.
+func (l *limiter) isOutage(now time.Time, s sample) bool {
 	if s.verdict == good {
 		l.answer, l.run = now, 0
-	} else if l.isOutage(now, s) {
-		if s.verdict == late && l.limit > l.base {
-			l.ceiling = l.base
-		}
-		l.fall(now)
-		return
+		return false
 	}
-	w := &l.window
-	if s.began.Before(w.since) {
-		return
-	}
-	if w.settle > 0 {
-		if w.settle--; w.settle == 0 {
-			w.since = time.Time{}
-			w.restart(now)
-		}
-		return
-	}
-	w.ended++
-	switch s.verdict {
-	case good:
-		w.good++
-	case busy, late, gone:
-		w.bad++
-	}
-	if w.ended >= max(l.limit, 50) && 10*w.bad > 9*w.ended {
-		l.cut(now)
-	} else if w.good >= w.need && now.After(w.start) {
-		l.decide(now)
-	}
-}
-
-// isOutage counts a failure, and reports whether there were so many in a row that the source must be down. A fetch that began before the
-// last good answer does not count: many that began together may time out together, although others are answered all the time.
-func (l *limiter) isOutage(now time.Time, s sample) bool {
 	if s.began.Before(l.answer) {
 		return false
 	}
@@ -277,147 +157,61 @@ func (l *limiter) isOutage(now time.Time, s sample) bool {
 	return l.run >= quietRun && span >= quietSpan || l.run >= outageRun && (s.verdict != busy || span >= busySpan)
 }
 
-// cut ends a trial of more, or else halves the limit, without a comparison. The next trial is one of less.
-func (l *limiter) cut(now time.Time) {
-	l.epoch = now
-	l.up, l.step, l.patience = false, 0, 1
-	if l.limit <= l.base {
-		l.base, l.step = max(1, l.limit/2), 1
+// fall goes to the lowest position.
+func (l *limiter) fall(now time.Time, v verdict) {
+	if v == late && l.limit > l.base {
+		l.ceiling = max(2, l.base) // the trial may have been too much for the source
 	}
-	l.set(now, l.base)
+	l.lowest, l.probing, l.epoch = true, false, now
+	l.pause = firstProbe
+	l.probeAt = now.Add(l.pause)
 }
 
-// decide acts on a full window.
-func (l *limiter) decide(now time.Time) {
-	w := &l.window
-	took := now.Sub(w.start).Seconds()
-	if w.usage < enough*float64(l.limit)*took {
-		w.restart(now)
-		return
-	}
-	rate, failures := float64(w.good)/took, float64(w.bad)/float64(w.ended)
-	if l.limit == l.base {
-		l.baseRate = rate
-		if failures > 0.1 && failures > 2*l.accepted {
-			l.up, l.step = false, 1
-		}
-		l.accepted = min(l.accepted, failures)
-		l.try(now)
-		return
-	}
-	if l.brings(rate) == l.up {
-		l.keep(now, rate)
-		return
-	}
-	if !l.up {
-		l.accepted = failures
-	}
-	l.reject(now)
-}
-
-// brings compares the trial with the base, and reports whether more in flight brings more. Where every fetch brings its part, rate and
-// limit grow alike: the quotient of their logarithms is 1. Beyond the knee it is 0 or less. A large step down may lie on both sides of the
-// knee, so little must be lost by it.
-func (l *limiter) brings(rate float64) bool {
-	if l.baseRate == 0 {
-		return true
-	}
-	least := 0.5
-	if !l.up && l.step > 0 {
-		least = 0.25
-	}
-	return math.Log(rate/l.baseRate)/math.Log(float64(l.limit)/float64(l.base)) > least
-}
-
-// keep makes the trial the base, and goes on in its direction.
-func (l *limiter) keep(now time.Time, rate float64) {
-	l.base, l.baseRate = l.limit, rate
-	if l.base < rampFrom && l.step == len(steps)-1 {
-		l.baseRate = 0
-	}
-	if l.step > 0 {
-		l.patience = 1
-	}
-	l.step = min(l.step+1, len(steps)-1)
-	if l.base >= l.ceiling {
-		l.step, l.ceiling = 0, math.MaxInt
-	}
-	l.try(now)
-}
-
-// reject goes back to the base. The next trial is a smaller one, or one in the other direction.
-func (l *limiter) reject(now time.Time) {
-	switch {
-	case l.step > 0:
-		l.step--
-	case l.up:
-		l.wait()
+// probed leaves the lowest position after a good answer. An odd one does not do: a source that answers 500 to everything is down too.
+func (l *limiter) probed(now time.Time, v verdict) {
+	l.probing = false
+	switch v {
+	case good:
+		l.lowest, l.run, l.answer = false, 0, now
+		l.ramp(now)
+	case unknown: // the next probe may begin at once
 	default:
-		l.up = true
-		l.patience = min(2*l.patience, maxPatience)
-	}
-	l.set(now, l.base)
-}
-
-// wait lets patience run out, and then has the next trial be one of less.
-func (l *limiter) wait() {
-	if l.waited++; l.waited >= l.patience {
-		l.up, l.step, l.waited = false, 0, 0
+		l.pause = min(2*l.pause, lastProbe)
+		l.probeAt = now.Add(l.pause)
 	}
 }
 
-// try begins the next trial. At the end of the range there is none, and the base is measured again.
-func (l *limiter) try(now time.Time) {
-	if t := l.target(); t != l.base {
-		l.set(now, t)
+// cut lowers the limit without a comparison, if it is not that of a trial of more, which ends.
+func (l *limiter) cut(now time.Time, to int) {
+	l.epoch = now
+	l.retreat(now, to)
+}
+
+// heed holds all fetches back for a Retry-After that many were given: for the shortest of them, so that a few long ones do no harm.
+func (l *limiter) heed(now time.Time, after time.Duration) {
+	if l.latest >= max(2*manyAsked, l.limit) {
+		l.latest, l.asked = 0, 0
+	}
+	l.latest++
+	if after <= 0 {
 		return
 	}
-	if l.up {
-		l.wait()
-	} else {
-		l.up = true
+	if l.asked == 0 || after < l.shortest {
+		l.shortest = after
 	}
-	l.set(now, l.base)
-}
-
-// target is the limit of the next trial.
-func (l *limiter) target() int {
-	by := steps[l.step]
-	if l.up {
-		return min(l.most, l.ceiling, max(l.base+1, int(float64(l.base)*by)))
+	l.asked++
+	if l.asked < manyAsked || 2*l.asked < l.latest {
+		return
 	}
-	return max(1, min(l.base-1, int(float64(l.base)/by)))
-}
-
-// other is what a limit is compared with: the base with the next trial, the trial with the base.
-func (l *limiter) other(limit int) int {
-	if limit == l.base {
-		return l.target()
+	held := min(l.shortest, longestHold)
+	l.heldUntil = now.Add(held)
+	switch {
+	case l.lowest:
+	case l.asked == l.latest:
+		l.fall(now, busy)
+	default:
+		l.cut(now, l.base*7/8)
+		l.calmUntil = l.heldUntil.Add(min(calmFactor*held, longestCalm))
 	}
-	return l.base
-}
-
-// set changes the limit and begins a window. That is as long as a comparison by the next step needs, and at least one round of all in
-// flight. A round before it is skipped, but for the largest step up: a ramp must be quick, and the start of a round makes little of it.
-func (l *limiter) set(now time.Time, limit int) {
-	by := math.Log(steps[l.step])
-	if other := l.other(limit); other != limit {
-		by = math.Log(float64(other) / float64(limit))
-	}
-	rounds := math.Ceil(9 / (by * by) / float64(limit))
-	l.window = limitWindow{need: limit * int(rounds)}
-	l.window.restart(now)
-	if l.limit != limit {
-		l.window.since = now
-		if !l.up || l.step < len(steps)-1 {
-			l.window.settle = limit
-		}
-	}
-	l.limit = limit
-}
-
-// restart begins the window's measurement again.
-func (w *limitWindow) restart(now time.Time) {
-	w.start, w.counted = now, now
-	w.ended, w.good, w.bad, w.usage = 0, 0, 0, 0
+	l.latest, l.asked = 0, 0
 }

@@ -261,23 +261,14 @@ func (c *climb) target(now time.Time) int {
 	return min(c.most, ceiling, int(math.Ceil(base*steps[c.step])))
 }
 
-// set changes the limit and begins a window of whole rounds: a round is as many fetches as the limit. One round is skipped after a change,
-// but for a ramp, which must be quick, and where all windows have the same start.
+// set changes the limit and begins a window, after skipping a round of fetches that began under the new limit. A ramp skips nothing and
+// takes one round for a window: it must be quick, and what it compares are rounds that all begin in the same way.
 func (c *climb) set(now time.Time, limit int) {
-	other := c.base
-	if limit == c.base {
-		other = c.target(now)
+	rounds := 1
+	if !c.ramping {
+		rounds = c.rounds(now, limit)
 	}
-	step := math.Abs(math.Log(float64(other) / float64(limit)))
-	if other == limit {
-		step = math.Log(steps[small])
-	}
-	sure := sureOfSmall
-	if c.step > small {
-		sure = sureOfLarge
-	}
-	step = max(step, leastStep)
-	c.window = limitWindow{need: limit * int(math.Ceil(sure/(step*step)/float64(limit)))}
+	c.window = limitWindow{need: rounds * limit}
 	c.window.restart(now)
 	if c.limit != limit {
 		c.window.since = now
@@ -286,6 +277,23 @@ func (c *climb) set(now time.Time, limit int) {
 		}
 	}
 	c.limit = limit
+}
+
+// rounds is how many good answers for each fetch in flight it takes to compare a limit with the other one of the trial.
+func (c *climb) rounds(now time.Time, limit int) int {
+	other := c.base
+	if limit == c.base {
+		other = c.target(now)
+	}
+	step := math.Log(steps[small])
+	if other != limit {
+		step = max(leastStep, math.Abs(math.Log(float64(other)/float64(limit))))
+	}
+	sure := sureOfSmall
+	if c.step > small {
+		sure = sureOfLarge
+	}
+	return int(math.Ceil(sure / (step * step) / float64(limit)))
 }
 
 // restart begins the measurement again.

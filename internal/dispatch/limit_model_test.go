@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"container/heap"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -41,17 +40,39 @@ type modelEnd struct {
 	s  sample
 }
 
+// modelEnds is a heap, the earliest end first. container/heap would allocate for each fetch.
 type modelEnds []modelEnd
 
-func (h modelEnds) Len() int           { return len(h) }
-func (h modelEnds) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h modelEnds) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *modelEnds) Push(x any)        { *h = append(*h, x.(modelEnd)) }
-func (h *modelEnds) Pop() any {
-	last := len(*h) - 1
-	x := (*h)[last]
-	*h = (*h)[:last]
-	return x
+func (h *modelEnds) push(e modelEnd) {
+	*h = append(*h, e)
+	q := *h
+	for i := len(q) - 1; i > 0; {
+		up := (i - 1) / 2
+		if q[up].at <= q[i].at {
+			return
+		}
+		q[i], q[up] = q[up], q[i]
+		i = up
+	}
+}
+
+func (h *modelEnds) pop() modelEnd {
+	q := *h
+	first, last := q[0], len(q)-1
+	q[0] = q[last]
+	q = q[:last]
+	*h = q
+	for i := 0; ; {
+		down := 2*i + 1
+		if down+1 < last && q[down+1].at < q[down].at {
+			down++
+		}
+		if down >= last || q[i].at <= q[down].at {
+			return first
+		}
+		q[i], q[down] = q[down], q[i]
+		i = down
+	}
 }
 
 // modelRun is one simulation.
@@ -63,11 +84,9 @@ type modelRun struct {
 	ends   modelEnds
 	demand int // in flight at most, for want of more to fetch; 0: no bound
 
-	onBegin func()
-	onEnd   func(s sample)
-	usage   map[int]time.Duration // time spent with so many in flight; nil: not wanted
-	goods   int
-	begun   int
+	usage map[int]time.Duration // time spent with so many in flight; nil: not wanted
+	goods int
+	begun int
 }
 
 func newModelRun(source model, limit inFlightLimit, seed uint64) *modelRun {
@@ -93,12 +112,9 @@ func (m *modelRun) until(end time.Duration) {
 			return
 		}
 		for len(m.ends) > 0 && m.ends[0].at <= m.now {
-			e := heap.Pop(&m.ends).(modelEnd)
+			e := m.ends.pop()
 			if e.s.verdict == good {
 				m.goods++
-			}
-			if m.onEnd != nil {
-				m.onEnd(e.s)
 			}
 			m.limit.answered(modelStart.Add(m.now), e.s)
 		}
@@ -114,15 +130,12 @@ func (m *modelRun) launch() {
 	for range max(0, n) {
 		m.limit.began(now)
 		m.begun++
-		if m.onBegin != nil {
-			m.onBegin()
-		}
 		took, s := m.source.fetch(m.now, m.rand)
 		if took > modelTimeout {
 			took, s = modelTimeout, sample{verdict: late}
 		}
 		s.began = now
-		heap.Push(&m.ends, modelEnd{m.now + took, s})
+		m.ends.push(modelEnd{m.now + took, s})
 	}
 }
 
@@ -189,39 +202,30 @@ func hanging(share float64) modelFunc {
 // knee serves so many at once; others wait in a queue, and are served even when the client has gone.
 type knee struct {
 	low, high time.Duration
-	free      durations // when each server is free
-}
-
-type durations []time.Duration
-
-func (h durations) Len() int           { return len(h) }
-func (h durations) Less(i, j int) bool { return h[i] < h[j] }
-func (h durations) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *durations) Push(x any)        { *h = append(*h, x.(time.Duration)) }
-func (h *durations) Pop() any {
-	last := len(*h) - 1
-	x := (*h)[last]
-	*h = (*h)[:last]
-	return x
+	free      modelEnds // when each server is free
 }
 
 func newKnee(servers int, low, high time.Duration) *knee {
-	return &knee{low, high, make(durations, servers)}
+	return &knee{low, high, make(modelEnds, servers)}
 }
 
 func (k *knee) fetch(now time.Duration, r *rand.Rand) (time.Duration, sample) {
-	done := max(now, k.free[0]) + between(r, k.low, k.high)
-	k.free[0] = done
-	heap.Fix(&k.free, 0)
+	done := max(now, k.free.pop().at) + between(r, k.low, k.high)
+	k.free.push(modelEnd{at: done})
 	return done - now, sample{}
 }
 
-// resize changes how many are served at once, and forgets the queue.
-func (k *knee) resize(servers int, now time.Duration) {
-	k.free = make(durations, servers)
-	for i := range k.free {
-		k.free[i] = now
+// changing is a source that is another one for a while.
+type changing struct {
+	usual, other model
+	from, to     time.Duration
+}
+
+func (c changing) fetch(now time.Duration, r *rand.Rand) (time.Duration, sample) {
+	if now >= c.from && now < c.to {
+		return c.other.fetch(now, r)
 	}
+	return c.usual.fetch(now, r)
 }
 
 // bucket answers so many a second, and refuses others quickly.
@@ -242,16 +246,7 @@ func (b *bucket) fetch(now time.Duration, r *rand.Rand) (time.Duration, sample) 
 	return between(r, 100*time.Millisecond, 300*time.Millisecond), sample{}
 }
 
-// broken is another source that fails from a time to another.
-type broken struct {
-	model
-	from, to time.Duration
-	as       verdict
-}
-
-func (b broken) fetch(now time.Duration, r *rand.Rand) (time.Duration, sample) {
-	if now >= b.from && now < b.to {
-		return time.Millisecond, sample{verdict: b.as}
-	}
-	return b.model.fetch(now, r)
+// failing fails at once in the same way.
+func failing(v verdict) modelFunc {
+	return func(time.Duration, *rand.Rand) (time.Duration, sample) { return time.Millisecond, sample{verdict: v} }
 }

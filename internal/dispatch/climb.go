@@ -21,7 +21,7 @@ const (
 	// Windows at the base between two trials of less, which cost a ninth of the answers. A trial of more that was in vain counts for
 	// several of them: it costs nothing.
 	leastPatience, mostPatience = 4, 64
-	vainPatience                = 16
+	firstPatience, vainPatience = 16, 16
 )
 
 // steps are factors between the base and the trial. After a trial that was kept comes a larger one, after others a smaller one.
@@ -70,7 +70,7 @@ type limitWindow struct {
 }
 
 func newClimb(most int) climb {
-	c := climb{most: most, base: min(startLimit, most), step: 1, ceiling: noCeiling, patience: leastPatience}
+	c := climb{most: most, base: min(startLimit, most), up: true, ceiling: noCeiling, patience: firstPatience}
 	c.set(time.Time{}, c.base)
 	return c
 }

@@ -145,7 +145,7 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 		}
 		api.SenderHolds = senders.Holds
 		api.Around.Public = append(api.Around.Public, middleware.Identify(senders, cfg.Web.MaxBody, api.Reject))
-	} else if !loopback(cfg.Web.Address) {
+	} else if !middleware.Loopback(cfg.Web.Address) {
 		log.Info("anybody who reaches the public listener may post and read; --auth-file says who may", "address", cfg.Web.Address)
 	}
 	return serve(ctx, &cfg, log, s)

@@ -124,6 +124,8 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 		Inbox: in, Store: stored, Progress: dispatcher, Events: hub, Tasks: newTasks(in, db, log, metrics), Metrics: metrics, Log: log,
 		Salvaging: in.Salvaging, Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs, Now: world.now,
 	}
+	watch := newStatistician(in, dispatcher, expirer, api.Tasks, hub, metrics, log)
+	api.Stages = watch.health
 	limit := middleware.NewRateLimit(middleware.SenderOrIP)
 	limit.Set(cfg.Web.Rate, cfg.Web.Burst)
 	if cfg.Web.DebugToken != "" {
@@ -135,8 +137,8 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 		validate: options, burst: cfg.Web.Burst, rate: cfg.Web.Rate, sampled: cfg.Trace.Probability, objectTTL: cfg.Object.TTL,
 	}
 	s := stages{
-		in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, metrics: metrics, tls: listenerConfig, files: files,
-		person: terminal(out), world: world,
+		in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, watch: watch, metrics: metrics,
+		tls: listenerConfig, files: files, person: terminal(out), world: world,
 	}
 	if cfg.Auth.File != "" {
 		senders, err := openAuth(&cfg, files, log)

@@ -116,7 +116,8 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 	options := cfg.dispatch()
 	options.Logger, options.Metrics, options.Events, options.Now, options.Jitter = log, metrics, hub, world.now, world.jitter
 	stored := world.storage(db)
-	dispatcher := dispatch.New(in, in.Feed(), objects, stored, options)
+	fetching, saving := dispatch.Observe(objects, objects.Address(), stored)
+	dispatcher := dispatch.New(in, in.Feed(), fetching, saving, options)
 	expirer := expire.New(stored, expire.Options{
 		ObjectTTL: cfg.Object.TTL, Logger: log, OnExpired: expired(metrics, hub), OnError: func(error) { metrics.ExpireErrors.Inc() },
 	})

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"database/sql"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	_ "github.com/ncruces/go-sqlite3/driver" // of another process that holds the inbox
 	"github.com/stretchr/testify/require"
 
 	"callback-service/internal/callback"
@@ -132,4 +135,43 @@ func TestLimitOfThePool(t *testing.T) {
 	s.eventually("the limit is known", func() bool { return s.metric("callback_pool_limit") == 3 })
 	s.patch(`{"pool_workers":2}`)
 	s.eventually("it follows the workers", func() bool { return s.metric("callback_pool_limit") == 2 })
+}
+
+// TestStuckInbox: another process holds the file of the inbox. The group in hand grows old, and nothing is
+// accepted meanwhile.
+func TestStuckInbox(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, "--source-url="+newSource(t).URL)
+	stats := s.feed(s.operator, "?type=stats")
+	s.done(s.mustPost(1))
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(dir, "inbox.db")+"?_pragma=busy_timeout(5000)")
+	require.NoError(t, err)
+	defer db.Close()
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	_, err = conn.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	require.NoError(t, err)
+	posted := make(chan struct{})
+	go func() { // ends with the answer: a 202, or a 503 where the test is too slow for it
+		defer close(posted)
+		_, _ = s.post(2)
+	}()
+	s.eventually("the group is old", func() bool { return s.metric(`callback_stage_age_seconds{stage="group"}`) > 2 })
+	require.Equal(t, http.StatusServiceUnavailable, get(s.operator+"/readyz", nil))
+	stuck := stats.until("inbox_stuck", func(e map[string]any) bool {
+		findings := e["findings"].([]any)
+		return len(findings) > 0 && findings[0].(map[string]any)["code"] == "inbox_stuck"
+	})
+	require.Greater(t, stuck["stage_age_seconds"].(map[string]any)["group"], 2.0)
+
+	_, err = conn.ExecContext(t.Context(), "ROLLBACK")
+	require.NoError(t, err)
+	<-posted
+	s.eventually("callbacks are accepted again", func() bool { return get(s.operator+"/readyz", nil) == http.StatusOK })
+	s.done(s.mustPost(3))
+	s.eventually("its end is told", func() bool {
+		stuck, again := s.linesOf(`a stage makes no progress" stage=group`), s.linesOf(`a stage makes progress again" stage=group`)
+		return len(stuck) > 0 && len(stuck) == len(again)
+	})
+	require.NoError(t, s.stop())
 }

@@ -36,6 +36,7 @@ var arrows = map[string][]string{
 	"internal/sqlitefile": {},
 	"internal/store":      {"internal/callback", "internal/disk", "internal/sqlitefile"},
 	"internal/expire":     {"internal/callback"},
+	"internal/diagnose":   {"internal/dispatch"},
 	"internal/traffic":    {},
 	"internal/simulate":   {"internal/callback", "internal/disk", "internal/store"}, // for tests only
 }

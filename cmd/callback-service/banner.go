@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"callback-service/internal/middleware"
 )
 
 // terminal returns out when it is a terminal, where a person may be reading, else nil.
@@ -35,7 +37,7 @@ func banner(public, operator string, credentials bool) string {
 // browsable is an address that a browser on this machine can open: listeners on all interfaces have none of their own.
 func browsable(address string) string {
 	host, port, err := net.SplitHostPort(address)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsUnspecified() && !ip.IsLoopback() {
+	if err != nil || !net.ParseIP(host).IsUnspecified() && !middleware.Loopback(host) {
 		return address
 	}
 	return net.JoinHostPort("localhost", port)

@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
 	"callback-service/internal/dispatch"
 	"callback-service/internal/flags"
+	"callback-service/internal/middleware"
 )
 
 // version is set by the linker: -ldflags "-X main.version=v1.2.3".
@@ -163,10 +163,10 @@ func (c *config) validateWeb() error {
 	if !(c.Trace.Rate >= 0) {
 		return fmt.Errorf("--trace-rate %v: want traces a second, or 0 for no ceiling", c.Trace.Rate)
 	}
-	if c.Web.DebugPlain && !loopback(c.Web.Debug) {
+	if c.Web.DebugPlain && !middleware.Loopback(c.Web.Debug) {
 		return fmt.Errorf("--web-debug-plain: --web-debug %s is not on loopback, and its token would travel in clear", c.Web.Debug)
 	}
-	if c.Web.DebugToken == "" && !loopback(c.Web.Debug) {
+	if c.Web.DebugToken == "" && !middleware.Loopback(c.Web.Debug) {
 		return fmt.Errorf("--web-debug %s is not on loopback: set --web-debug-token, or listen on 127.0.0.1", c.Web.Debug)
 	}
 	return nil
@@ -186,14 +186,4 @@ func (c *config) dispatch() dispatch.Options {
 		Workers: c.Pool.Workers, Window: c.Pool.Window, MaxAttempts: c.Pool.MaxAttempts, Keep: dispatch.KeepPolicy(c.Object.Keep), ObjectTTL: c.Object.TTL,
 		FetchGrace: c.Web.ShutdownTimeout / 2, Grace: c.Web.ShutdownTimeout * 7 / 10,
 	}
-}
-
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	return err == nil && loopbackHost(host)
-}
-
-func loopbackHost(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -160,7 +160,7 @@ func TestSourceOutage(t *testing.T) {
 	for i := range int64(30) {
 		ids = append(ids, s.mustPost(i, i+100))
 	}
-	s.eventually("the breaker is open", func() bool { return s.metric("callback_breaker_open") == 1 })
+	s.eventually("the source is down", func() bool { return s.metric("callback_source_up") == 0 })
 	s.eventually("it was probed", func() bool { return s.metric(`callback_fetch_total{outcome="connect"}`) > 12 })
 	wire.join()
 	for _, id := range ids {

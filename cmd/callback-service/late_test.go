@@ -52,5 +52,5 @@ func TestWhyLate(t *testing.T) {
 	s.eventually("all is done", func() bool { return s.metric("callback_inbox_depth") == 0 })
 	source.Close()
 	post(50)
-	found("breaker_open")
+	found("source_down")
 }

@@ -115,6 +115,7 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 	hub := events.NewHub(func(n int) { metrics.Watchers.Set(float64(n)) }, metrics.SlowWatchers.Inc)
 	options := cfg.dispatch()
 	options.Logger, options.Metrics, options.Events, options.Now, options.Jitter = log, metrics, hub, world.now, world.jitter
+	options.SourceAddress = objects.Address()
 	stored := world.storage(db)
 	dispatcher := dispatch.New(in, in.Reader(), objects, stored, options)
 	expirer := expire.New(stored, expire.Options{
@@ -124,6 +125,8 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 		Inbox: in, Store: stored, Progress: dispatcher, Events: hub, Tasks: newTasks(in, db, log, metrics), Metrics: metrics, Log: log,
 		Salvaging: in.Salvaging, Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs, Now: world.now,
 	}
+	watch := newStatistician(in, dispatcher, expirer, api.Tasks, hub, metrics, log)
+	api.Stages = watch.health
 	limit := middleware.NewRateLimit(middleware.SenderOrIP)
 	limit.Set(cfg.Web.Rate, cfg.Web.Burst)
 	if cfg.Web.DebugToken != "" {
@@ -135,8 +138,8 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 		validate: options, burst: cfg.Web.Burst, rate: cfg.Web.Rate, sampled: cfg.Trace.Probability, objectTTL: cfg.Object.TTL,
 	}
 	s := stages{
-		in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, metrics: metrics, tls: listenerConfig, files: files,
-		person: terminal(out), world: world,
+		in: in, db: db, dispatcher: dispatcher, expirer: expirer, api: api, watch: watch, metrics: metrics,
+		tls: listenerConfig, files: files, person: terminal(out), world: world,
 	}
 	if cfg.Auth.File != "" {
 		senders, err := openAuth(&cfg, files, log)
@@ -145,7 +148,7 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 		}
 		api.SenderHolds = senders.Holds
 		api.Around.Public = append(api.Around.Public, middleware.Identify(senders, cfg.Web.MaxBody, api.Reject))
-	} else if !loopback(cfg.Web.Address) {
+	} else if !middleware.Loopback(cfg.Web.Address) {
 		log.Info("anybody who reaches the public listener may post and read; --auth-file says who may", "address", cfg.Web.Address)
 	}
 	return serve(ctx, &cfg, log, s)

@@ -12,6 +12,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"callback-service/internal/middleware"
 )
 
 const (
@@ -61,7 +63,7 @@ func operatorClient(base, ca string) (*http.Client, error) {
 			return nil, fmt.Errorf("--ca %s: there is no PEM certificate in it", ca)
 		}
 	} else {
-		config.InsecureSkipVerify = loopbackHost(u.Hostname())
+		config.InsecureSkipVerify = middleware.Loopback(u.Host)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = config

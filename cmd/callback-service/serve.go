@@ -37,6 +37,7 @@ type stages struct {
 	dispatcher *dispatch.Dispatcher
 	expirer    *expire.Expirer
 	api        *handlers.API
+	watch      *statistician
 	metrics    *telemetry.Metrics
 	files      *reload.Files
 	tls        *tls.Config // of both listeners; nil: no TLS
@@ -83,7 +84,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	}
 	beside("task loop", s.api.Tasks.Run)
 	beside("watch of the database", db.watch)
-	beside("statistician", func(ctx context.Context) error { return publishStats(ctx, s.metrics, s.api.Events) })
+	beside("statistician", s.watch.run)
 	beside("watch of credentials", func(ctx context.Context) error {
 		return every(ctx, statsPeriod, s.api.Events.Recheck)
 	})

@@ -10,6 +10,13 @@ import (
 type board struct {
 	mu        sync.Mutex
 	callbacks map[string]callback.Receipt // by id, of those in the window
+	health    health
+}
+
+func (b *board) show(h health) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.health = h
 }
 
 // add shows a callback. It reports false when that is there already.

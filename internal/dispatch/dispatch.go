@@ -68,6 +68,7 @@ type Options struct {
 	Logger            *slog.Logger
 	Metrics           *telemetry.Metrics
 	Events            *events.Hub // nil: nobody watches
+	SourceAddress     string      // for Health
 	// Now is the wall clock of receipts and dead letters; nil: time.Now.
 	Now func() time.Time
 	// Jitter draws from 0 to below its argument; nil: rand.N.
@@ -103,6 +104,14 @@ func (d *Dispatcher) put(s Settings) {
 	d.settings.Store(&s)
 	d.Metrics.Workers.Set(float64(s.Workers))
 	d.Metrics.Paused.Set(one(s.Paused))
+}
+
+// one is a bool as a gauge.
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // Validate names the flag that is out of its range.

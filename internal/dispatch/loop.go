@@ -32,8 +32,11 @@ type loop struct {
 	spawned   int                 // fetchers
 	busy      int                 // of them
 	answered  time.Time           // when the source last answered well
-	trouble   bool                // with the database, and logged
-	finishing bool                // stop was asked for: nothing new begins
+	failure   string              // of the last fetch that failed
+	oldest    time.Time           // see oldestDue
+	looked    time.Time
+	logged    bool // that a write failed
+	finishing bool // stop was asked for: nothing new begins
 }
 
 func newLoop(d *Dispatcher, spawn func()) *loop {
@@ -76,19 +79,6 @@ func (l *loop) step(now time.Time) time.Duration {
 	}
 	l.show()
 	return next.Sub(now)
-}
-
-func (l *loop) show() {
-	l.Metrics.WindowInUse.Set(float64(l.window.inUse))
-	l.Metrics.BreakerOpen.Set(one(l.limit.down()))
-}
-
-// one is a bool as a gauge.
-func one(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // read asks the inbox for more. When only a reserve of the window is left, it asks for those who have less than their share of it.
@@ -285,17 +275,17 @@ func saveRequestOf(batch []*outcome, tries int) saveRequest {
 func (l *loop) handleSaved(r saveResult, now time.Time) {
 	switch {
 	case r.err == nil:
-		if l.trouble {
-			l.trouble = false
-			l.Logger.Info("dispatch: the database has taken the write")
+		if l.unsaved.trouble != "" && l.logged {
+			l.Logger.Info("dispatch: the database has taken the write", "after", now.Sub(l.unsaved.began).Round(time.Millisecond))
 		}
-		l.settle(l.unsaved.saved(r.took))
+		l.logged = false
+		l.settle(l.unsaved.saved(now, r.took))
 	case l.finishing && !errors.Is(r.err, callback.ErrRefused):
 		l.Logger.Warn("dispatch: the last write failed; its callbacks stay in the inbox", "error", r.err)
 		l.unsaved = unsaved{size: 1}
 	default:
-		if !l.trouble && !errors.Is(r.err, callback.ErrDatabaseDown) && !errors.Is(r.err, callback.ErrRefused) {
-			l.trouble = true
+		if !l.logged && !errors.Is(r.err, callback.ErrDatabaseDown) && !errors.Is(r.err, callback.ErrRefused) {
+			l.logged = true
 			l.Logger.Error("dispatch: a write to the database failed and is repeated until it succeeds", "error", r.err)
 		}
 		l.unsaved.failed(r.err, now, func(failures int) time.Duration { return l.backoff(failures, lastBackoff) })

@@ -73,6 +73,9 @@ type unsaved struct {
 	size     int        // how many outcomes the next batch may have
 	commits  int
 	failures int       // in a row
+	trouble  string    // the last of them; empty: there was none
+	began    time.Time // when the first outcome of the row went to the database; zero: nothing is there
+	savedAt  time.Time
 	next     time.Time // no try before
 	asked    bool      // while writes fail, for an answer that is fresh enough to try one with
 	turn     bool      // of the isolated
@@ -110,6 +113,9 @@ func (u *unsaved) due(now time.Time, last bool) (bool, time.Time) {
 // take makes the next batch. With stale those outcomes are returned that it found to be too old: they are fetched again. While writes fail
 // that is one at most, to try a write with: there is no use in asking the source for all of them again and again meanwhile.
 func (u *unsaved) take(now time.Time, ttl time.Duration) (batch, stale []*outcome) {
+	if u.began.IsZero() {
+		u.began = now
+	}
 	u.turn = !u.turn
 	if len(u.isolated) > 0 && (u.turn || len(u.queue) == 0) {
 		u.inHand = u.isolated[:1:1]
@@ -154,9 +160,10 @@ func (u *unsaved) take(now time.Time, ttl time.Duration) (batch, stale []*outcom
 }
 
 // saved is called when the batch in hand was committed, and returns it.
-func (u *unsaved) saved(took time.Duration) []*outcome {
+func (u *unsaved) saved(now time.Time, took time.Duration) []*outcome {
 	done := u.inHand
-	u.inHand, u.failures = nil, 0
+	u.inHand, u.failures, u.trouble = nil, 0, ""
+	u.began, u.savedAt = time.Time{}, now
 	u.commits++
 	for _, o := range done {
 		u.bytes -= o.bytes()
@@ -174,7 +181,7 @@ func (u *unsaved) saved(took time.Duration) []*outcome {
 // outcome that fails by itself stands aside, so that the rest gets through.
 func (u *unsaved) failed(err error, now time.Time, backoff func(failures int) time.Duration) {
 	batch := u.inHand
-	u.inHand = nil
+	u.inHand, u.trouble = nil, err.Error()
 	switch refused := errors.Is(err, callback.ErrRefused); {
 	case errors.Is(err, callback.ErrDatabaseDown):
 		u.failures++

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	firstBackoff          = 100 * time.Millisecond
-	lastBackoff           = 10 * time.Second
+	firstBackoff = 100 * time.Millisecond
+	lastBackoff  = 10 * time.Second
 	// lastHeld is the longest pause of an id against which nothing is proven: the source answers nobody else either.
 	lastHeld = 10 * time.Minute
 
@@ -50,6 +50,7 @@ func verdictOf(f *callback.FetchError) verdict {
 // well since the last one: only then is it the id that fails, and not the source.
 func (l *loop) handleFailure(t *task, r fetchResult, failure *callback.FetchError) {
 	now := r.over
+	l.failure = failure.Error()
 	l.Metrics.Fetches.WithLabelValues(string(failure.Reason)).Inc()
 	l.limit.answered(now, sample{began: r.began, verdict: verdictOf(failure), retryAfter: failure.RetryAfter})
 	proven := !t.failed.IsZero() && l.answered.After(t.failed)

@@ -80,6 +80,7 @@ type window struct {
 	size     int // units; the last callback that comes in may exceed it
 	inUse    int
 	backing  int                 // waiters of tasks that failed and wait for another try: at most half of size
+	held     int                 // tasks that back off until the source answers others well
 	accounts map[string]*account // of the senders with callbacks here
 	eased    bool                // an account that was full is so no more
 	tasks    map[int64]*task
@@ -190,6 +191,9 @@ func (w *window) queueOf(t *task) *fairQueue {
 func (w *window) backOff(t *task, due time.Time) {
 	t.state, t.due = backingOff, due
 	w.count(t.waiters, 1)
+	if t.held {
+		w.held++
+	}
 	heap.Push(&w.heap, t)
 }
 
@@ -234,8 +238,16 @@ func (w *window) wakeHeld(now time.Time) {
 
 // unpark makes a task ready that backed off.
 func (w *window) unpark(t *task, now time.Time) {
-	t.state, t.since, t.held = ready, now, false
+	w.unhold(t)
+	t.state, t.since = ready, now
 	w.again.push(t)
+}
+
+func (w *window) unhold(t *task) {
+	if t.held {
+		t.held = false
+		w.held--
+	}
 }
 
 // begin marks a task as fetched for all who wait now.
@@ -249,7 +261,7 @@ func (w *window) begin(t *task) {
 
 // end is for a task whose fetch is over and that starts again as if new, for those who came during it; without any it goes.
 func (w *window) end(t *task, now time.Time) {
-	t.serving, t.failures, t.failed = nil, 0, time.Time{}
+	t.serving, t.failures, t.failed, t.held = nil, 0, time.Time{}, false
 	if len(t.waiters) == 0 {
 		delete(w.tasks, t.id)
 		return
@@ -283,6 +295,7 @@ func (w *window) takeOut(t *task) {
 		w.queueOf(t).remove(t)
 	case backingOff:
 		heap.Remove(&w.heap, t.place)
+		w.unhold(t)
 	}
 	delete(w.tasks, t.id)
 }

@@ -51,6 +51,7 @@ type Expirer struct {
 	options   Options
 	objectTTL atomic.Int64 // time.Duration
 	wake      chan struct{}
+	due       atomic.Pointer[time.Time] // when the pass under way or the next is due; nil: Run has not begun
 
 	// Of Run's goroutine alone:
 	blocked  time.Duration // the pause while what is overdue is held by others; 0: it is not
@@ -92,6 +93,7 @@ func (e *Expirer) Run(ctx context.Context) (err error) {
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	e.dueIn(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -103,6 +105,21 @@ func (e *Expirer) Run(ctx context.Context) (err error) {
 	}
 }
 
+// Overdue is how long the expirer should have done something and has not: its queries fail or take long,
+// or others hold what has expired. 0: it has nothing to do.
+func (e *Expirer) Overdue() time.Duration {
+	due := e.due.Load()
+	if due == nil {
+		return 0
+	}
+	return max(0, time.Since(*due))
+}
+
+func (e *Expirer) dueIn(d time.Duration) {
+	due := time.Now().Add(d)
+	e.due.Store(&due)
+}
+
 // step does what is due and returns how long to sleep.
 func (e *Expirer) step(ctx context.Context) time.Duration {
 	sleep, err := e.objects(ctx)
@@ -112,6 +129,9 @@ func (e *Expirer) step(ctx context.Context) time.Duration {
 		return e.retry
 	}
 	e.retry = 0
+	if e.blocked == 0 {
+		e.dueIn(sleep)
+	}
 	return sleep
 }
 
@@ -144,8 +164,11 @@ func (e *Expirer) overdue(ctx context.Context) (deleted int, err error) {
 			return deleted, err
 		}
 		deleted += len(gone)
-		if len(gone) > 0 && e.options.OnExpired != nil {
-			e.options.OnExpired(gone)
+		if len(gone) > 0 {
+			e.dueIn(0) // a long backlog is progress
+			if e.options.OnExpired != nil {
+				e.options.OnExpired(gone)
+			}
 		}
 		if len(gone) < chunk || ctx.Err() != nil {
 			return deleted, nil

@@ -221,6 +221,27 @@ func TestHeldRowsDelayNobody(t *testing.T) {
 	})
 }
 
+// TestOverdue: the age of what is to be deleted grows while it is not, and only then.
+func TestOverdue(t *testing.T) {
+	s := &table{held: map[int]bool{1: true}}
+	running(t, s, Options{ObjectTTL: ttl}, func(e *Expirer, _ func() []time.Duration) {
+		s.put(1)
+		pass(ttl - time.Millisecond)
+		assert.Zero(t, e.Overdue(), "nothing has expired")
+		pass(10*time.Second + time.Millisecond)
+		assert.Equal(t, 10*time.Second, e.Overdue(), "others hold what has expired")
+		s.set(func(s *table) { s.held = nil })
+		pass(blockedPause)
+		assert.Zero(t, e.Overdue())
+		s.set(func(s *table) { s.err = errors.New("the database is gone") })
+		pass(10 * time.Second)
+		assert.InDelta(t, 10, e.Overdue().Seconds(), 1, "its queries fail")
+		s.set(func(s *table) { s.err = nil })
+		pass(lastRetry)
+		assert.Zero(t, e.Overdue())
+	})
+}
+
 func TestErrorsAreLoggedAndTriedAgain(t *testing.T) {
 	s := &table{err: errors.New("the database is gone")}
 	var log bytes.Buffer

@@ -71,6 +71,10 @@ type API struct {
 	// Salvaging is the damaged file of the inbox from which callbacks are being brought back, or empty; nil: there is never one.
 	Salvaging func() string
 
+	// Stages tells the operator how long each stage has had in hand what it works on, in seconds, and
+	// the codes of the findings; nil: nobody knows.
+	Stages func() (ages map[string]float64, findings []string)
+
 	Now func() time.Time // the wall clock, by which callbacks are received; nil: time.Now
 
 	Around Around
@@ -142,7 +146,7 @@ func (a *API) Public() http.Handler {
 func (a *API) Operator() http.Handler {
 	r := a.router(a.Around.Operator)
 	r.Get("/livez", a.live)
-	r.Get("/readyz", a.ready)
+	r.Get("/readyz", a.readyForOperator)
 	r.Group(func(r chi.Router) {
 		r.Use(a.Around.Page...)
 		r.Use(chimiddleware.Compress(5, "text/html", "text/css", "text/javascript"))

@@ -13,6 +13,9 @@ type health struct {
 	Status  string `json:"status"` // ok, or why not
 	Version string `json:"version,omitempty"`
 	Detail  string `json:"detail,omitempty"`
+	// Only on the operator listener:
+	Stages   map[string]float64 `json:"stages,omitempty"`   // seconds that each has had its work in hand
+	Findings []string           `json:"findings,omitempty"` // only codes: the details name addresses, and anybody may ask
 }
 
 // root answers GET /: the service is here.
@@ -27,9 +30,22 @@ func (a *API) live(w http.ResponseWriter, _ *http.Request) {
 
 // ready says whether callbacks are accepted. Neither database nor source matters to that.
 func (a *API) ready(w http.ResponseWriter, _ *http.Request) {
+	status, h := a.readiness()
+	web.JSON(w, status, h)
+}
+
+// readyForOperator is ready with the ages of the stages, which do not matter to the status.
+func (a *API) readyForOperator(w http.ResponseWriter, _ *http.Request) {
+	status, h := a.readiness()
+	if a.Stages != nil {
+		h.Stages, h.Findings = a.Stages()
+	}
+	web.JSON(w, status, h)
+}
+
+func (a *API) readiness() (status int, h health) {
 	if a.draining.Load() {
-		web.JSON(w, http.StatusServiceUnavailable, health{Status: "draining", Detail: "the service is shutting down"})
-		return
+		return http.StatusServiceUnavailable, health{Status: "draining", Detail: "the service is shutting down"}
 	}
 	if err := a.Inbox.Ready(); err != nil {
 		h := health{Status: "not_ready", Detail: "callbacks are not accepted"}
@@ -37,14 +53,13 @@ func (a *API) ready(w http.ResponseWriter, _ *http.Request) {
 		if errors.As(err, &e) {
 			h.Status, h.Detail = string(e.Code), e.Detail
 		}
-		web.JSON(w, http.StatusServiceUnavailable, h)
-		return
+		return http.StatusServiceUnavailable, h
 	}
-	h := health{Status: "ok"}
+	h = health{Status: "ok"}
 	if a.Salvaging != nil {
 		if file := a.Salvaging(); file != "" {
 			h.Detail = "the inbox was damaged; callbacks are being brought back from " + file
 		}
 	}
-	web.JSON(w, http.StatusOK, h)
+	return http.StatusOK, h
 }

@@ -55,6 +55,23 @@ func TestReadiness(t *testing.T) {
 	require.JSONEq(t, `{"status":"inbox_full","detail":"over the limit"}`, r.body)
 }
 
+// TestReadinessOfStages: the operator's /readyz tells the ages of the stages, which change no status. The public one does not.
+func TestReadinessOfStages(t *testing.T) {
+	s := newService(t, func(a *handlers.API) {
+		a.Stages = func() (map[string]float64, []string) {
+			return map[string]float64{"save": 12.5, "due": 0}, []string{"database_slow"}
+		}
+	})
+	r := s.do(http.MethodGet, s.operator+"/readyz", "")
+	require.Equal(t, http.StatusOK, r.StatusCode)
+	require.JSONEq(t, `{"status":"ok","stages":{"save":12.5,"due":0},"findings":["database_slow"]}`, r.body)
+	require.JSONEq(t, `{"status":"ok"}`, s.get("/readyz").body)
+	s.api.Drain()
+	r = s.do(http.MethodGet, s.operator+"/readyz", "")
+	require.Equal(t, http.StatusServiceUnavailable, r.StatusCode)
+	require.Contains(t, r.body, `"database_slow"`)
+}
+
 func TestOperatorRoutes(t *testing.T) {
 	s := newService(t)
 	for _, path := range []string{"/livez", "/readyz", "/metrics", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/goroutine?debug=1", "/debug/pprof/cmdline", "/v1/objects"} {

@@ -26,10 +26,8 @@ func (in *Inbox) refusal() *callback.Error {
 	if refused := in.fileRefusal(); refused != nil {
 		return refused
 	}
-	if since := in.busySince.Load(); since != 0 {
-		if busy := time.Since(in.began) - time.Duration(since); busy > hangsFor {
-			return unavailable(fmt.Sprintf("the disk of the inbox has not answered for %.0f s; nothing was stored", busy.Seconds()), errHangs)
-		}
+	if busy := in.Busy(); busy > hangsFor {
+		return unavailable(fmt.Sprintf("the disk of the inbox has not answered for %.0f s; nothing was stored", busy.Seconds()), errHangs)
 	}
 	if refused := in.diskRefusal(); refused != nil {
 		return refused
@@ -38,6 +36,15 @@ func (in *Inbox) refusal() *callback.Error {
 		return in.full()
 	}
 	return nil
+}
+
+// Busy is how long the committer has been at what it does, a group of callbacks as a rule; 0: it waits.
+func (in *Inbox) Busy() time.Duration {
+	since := in.busySince.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(in.began) - time.Duration(since)
 }
 
 // fileRefusal is set while the file is closed because it failed.

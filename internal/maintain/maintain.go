@@ -46,6 +46,7 @@ type task struct {
 	Task
 	status Status
 	due    time.Time
+	wanted time.Time // when the first run since the last success was due
 }
 
 // New returns a Loop; Run starts it. The first run of each task is a period from now. onFailure is
@@ -54,7 +55,7 @@ func New(onFailure func(task string, err error), tasks ...Task) *Loop {
 	l := &Loop{onFailure: onFailure, wake: make(chan struct{}, 1)}
 	for _, t := range tasks {
 		due := time.Now().Add(t.Every)
-		l.tasks = append(l.tasks, &task{t, Status{Name: t.Name, About: t.About, Schedule: "every " + t.Every.String(), NextRun: &due}, due})
+		l.tasks = append(l.tasks, &task{t, Status{Name: t.Name, About: t.About, Schedule: "every " + t.Every.String(), NextRun: &due}, due, due})
 	}
 	return l
 }
@@ -85,6 +86,19 @@ func (l *Loop) Start(name string) (s Status, ok bool) {
 		}
 	}
 	return Status{}, false
+}
+
+// Late returns the task that is overdue for longest: it fails, or it has not ended, though it should
+// have run at least twice since. ok is false when there is none.
+func (l *Loop) Late() (name string, by time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.tasks {
+		if late := time.Since(t.wanted); late > 2*t.Every && late > by {
+			name, by, ok = t.Name, late, true
+		}
+	}
+	return name, by, ok
 }
 
 // Run runs tasks when they are due, until ctx ends. A task that fails runs again when it is due
@@ -138,6 +152,7 @@ func (l *Loop) run(ctx context.Context, t *task) {
 	s.Running, s.DurationMS, s.Result, s.Error, s.NextRun, t.due = false, float64(ended.Sub(began).Microseconds())/1000, result, "", &next, next
 	s.Runs++
 	if err == nil || ctx.Err() != nil { // the end is no failure
+		t.wanted = next
 		return
 	}
 	s.Failures++

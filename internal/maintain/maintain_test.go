@@ -117,6 +117,45 @@ func TestFailures(t *testing.T) {
 	require.Contains(t, failed[1], "broken: panic: boom")
 }
 
+// TestLate: a task is late when it has failed for more than two periods, or has not ended, and no longer
+// than that.
+func TestLate(t *testing.T) {
+	var broken, hangs atomic.Bool
+	broken.Store(true)
+	running(t, []Task{
+		{Name: "fine", Every: time.Minute, Run: func(context.Context) (string, error) { return "", nil }},
+		{Name: "broken", Every: time.Minute, Run: func(ctx context.Context) (string, error) {
+			if hangs.Load() {
+				<-ctx.Done()
+			}
+			if broken.Load() {
+				return "", errors.New("the disk is gone")
+			}
+			return "", nil
+		}},
+	}, func(l *Loop) {
+		late := func() (name string, by time.Duration) {
+			name, by, _ = l.Late()
+			return name, by
+		}
+		pass(3 * time.Minute) // it was due two minutes ago, and has failed three times
+		name, _ := late()
+		require.Empty(t, name)
+		pass(time.Second)
+		name, by := late()
+		require.Equal(t, "broken", name)
+		require.Equal(t, 2*time.Minute+time.Second, by)
+		broken.Store(false)
+		pass(time.Minute)
+		name, _ = late()
+		require.Empty(t, name)
+		hangs.Store(true)
+		pass(4 * time.Minute)
+		name, _ = late()
+		require.NotEmpty(t, name, "one at a time: all wait for the one that hangs")
+	})
+}
+
 func TestTheEndIsNoFailure(t *testing.T) {
 	failed := running(t, []Task{{Name: "long", Every: time.Minute, Run: func(ctx context.Context) (string, error) {
 		<-ctx.Done()

@@ -20,7 +20,7 @@ func Operator(token func() string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if token() == "" {
-				if !loopback(r.Host) {
+				if !Loopback(r.Host) {
 					web.Fail(w, r, callback.Errorf(callback.Forbidden, "the operator listener answers only to a loopback host name"))
 					return
 				}
@@ -68,7 +68,9 @@ func bearer(r *http.Request) (token string, ok bool) {
 	return "", false
 }
 
-func loopback(hostport string) bool {
+// Loopback reports whether a host, with or without a port, is this machine's loopback. An empty host is not: listeners take it for all
+// interfaces.
+func Loopback(hostport string) bool {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
 		host = strings.Trim(hostport, "[]")

@@ -43,6 +43,15 @@ func TestOperator(t *testing.T) {
 	}
 }
 
+func TestLoopback(t *testing.T) {
+	for host, want := range map[string]bool{
+		"localhost": true, "localhost:1": true, "127.0.0.1": true, "127.8.9.1:1": true, "::1": true, "[::1]": true, "[::1]:1": true,
+		"": false, ":6060": false, "0.0.0.0:1": false, "[::]:1": false, "10.0.0.1": false, "localhost.example:1": false,
+	} {
+		require.Equal(t, want, middleware.Loopback(host), "%q", host)
+	}
+}
+
 // TestOperatorToken of a WebSocket: a browser can send it as a subprotocol only.
 func TestOperatorTokenOfAWebSocket(t *testing.T) {
 	for protocol, status := range map[string]int{

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -123,6 +124,12 @@ func (c *Client) Renew(o Options) error {
 		old.transport.CloseIdleConnections() // those in use end a while after they become idle
 	}
 	return nil
+}
+
+// Address is the host and port that are asked, for people.
+func (c *Client) Address() string {
+	host, port, _ := strings.Cut(address(c.base), " ")
+	return net.JoinHostPort(host, port)
 }
 
 // Close closes the connections that are idle.

@@ -144,3 +144,18 @@ func TestNoErrorShowsASecret(t *testing.T) {
 		require.NotContains(t, failure(t, err).Error(), "hunter2", name)
 	}
 }
+
+// TestAddress: people are told whom we ask, and no secret.
+func TestAddress(t *testing.T) {
+	for url, want := range map[string]string{
+		"http://localhost:9010":       "localhost:9010",
+		"http://u:hunter2@Host/a":     "host:80",
+		"https://u:hunter2@[::1]/b/c": "[::1]:443",
+	} {
+		o := patient
+		o.URL = url
+		c, err := New(o)
+		require.NoError(t, err)
+		require.Equal(t, want, c.Address())
+	}
+}

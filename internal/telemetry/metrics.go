@@ -12,7 +12,7 @@ import (
 // Metrics are all that the service counts. Reading them costs the same however much waits: no table is ever counted.
 type Metrics struct {
 	registry        *prometheus.Registry
-	codes, outcomes []string
+	Codes, Outcomes []string // the labels of Rejected and Fetches
 
 	Accepted         prometheus.Counter
 	Duplicates       prometheus.Counter
@@ -42,7 +42,6 @@ type Metrics struct {
 	SpansDropped     prometheus.Counter
 	InboxCommit      prometheus.Histogram // seconds
 	InboxGroup       prometheus.Histogram // appends in a commit
-	BreakerOpen      prometheus.Gauge
 	WindowInUse      prometheus.Gauge
 	WindowSize       prometheus.Gauge
 	DatabaseUp       prometheus.Gauge
@@ -54,15 +53,19 @@ type Metrics struct {
 	Watchers         prometheus.Gauge
 	SlowWatchers     prometheus.Counter
 	TaskFailures     *prometheus.CounterVec // by task
-
-	inboxDepth, inboxIDs, inboxBytes, inboxOldest prometheus.Metric // see Inbox
+	StageAge         *prometheus.GaugeVec   // seconds, by stage
+	PoolLimit        prometheus.Gauge
+	SourceUp         prometheus.Gauge
 }
+
+// Stages are the values of the label of callback_stage_age_seconds, in the way of the data.
+var Stages = []string{"group", "due", "save", "expire"}
 
 // NewMetrics makes the metrics, every series at zero. codes and outcomes are the values that the labels may take.
 func NewMetrics(codes, outcomes []string) *Metrics {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
-	m := &Metrics{registry: r, codes: codes, outcomes: outcomes}
+	m := &Metrics{registry: r, Codes: codes, Outcomes: outcomes}
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "callback", Name: name, Help: help})
 		r.MustRegister(c)
@@ -119,7 +122,6 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	m.SpansDropped = counter("spans_dropped_total", "Spans dropped because the collector was too slow.")
 	m.InboxCommit = histogram("inbox_commit_seconds", "Time of a commit of the inbox, with its fsync.", quick)
 	m.InboxGroup = histogram("inbox_group_size", "Callbacks appended in one commit.", sizes)
-	m.BreakerOpen = gauge("breaker_open", "1 while the circuit breaker holds fetches back, else 0.")
 	m.InboxMaxBytes = gauge("inbox_max_bytes", "--inbox-max-bytes.")
 	m.WindowInUse = gauge("window_pairs", "Pairs of id and callback in memory, of --pool-window.")
 	m.WindowSize = gauge("window_max_pairs", "--pool-window.")
@@ -130,6 +132,17 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	m.SaveBatchSize = histogram("save_batch_size", "Outcomes in a write of the store.", sizes)
 	m.Watchers = gauge("watchers", "Connections to the live feed, /v1/events.")
 	m.SlowWatchers = counter("watchers_dropped_total", "Connections to the live feed that were closed because they read too slowly.")
+	m.StageAge = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "callback", Name: "stage_age_seconds",
+		Help: "How long a stage has had in hand what it works on, by stage; 0: nothing.",
+	}, []string{"stage"})
+	r.MustRegister(m.StageAge)
+	for _, stage := range Stages {
+		m.StageAge.WithLabelValues(stage)
+	}
+	m.PoolLimit = gauge("pool_limit", "Fetches at once that the object source is given now, of pool_workers.")
+	m.SourceUp = gauge("source_up", "0 while every fetch fails, else 1.")
+	m.SourceUp.Set(1) // until a fetch says otherwise
 	m.TaskFailures = vector("task_failures_total", "Scheduled tasks that failed, and will be tried again, by task.", "task", nil)
 	return m
 }
@@ -143,16 +156,14 @@ func (m *Metrics) Build(version string) {
 
 // Inbox registers what the inbox tells of itself at each scrape; the functions must be cheap. oldest answers the time the head was received.
 func (m *Metrics) Inbox(callbacks, ids, keys, bytes func() float64, oldest func() (time.Time, bool)) {
-	gauge := func(name, help string, value func() float64) prometheus.Metric {
-		g := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callback", Name: name, Help: help}, value)
-		m.registry.MustRegister(g)
-		return g
+	gauge := func(name, help string, value func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callback", Name: name, Help: help}, value))
 	}
-	m.inboxDepth = gauge("inbox_depth", "Callbacks that wait in the inbox.", callbacks)
-	m.inboxIDs = gauge("inbox_ids", "Ids in the callbacks that wait.", ids)
+	gauge("inbox_depth", "Callbacks that wait in the inbox.", callbacks)
+	gauge("inbox_ids", "Ids in the callbacks that wait.", ids)
 	gauge("inbox_keys", "Idempotency keys remembered, of --inbox-dedupe-max.", keys)
-	m.inboxBytes = gauge("inbox_bytes", "Bytes of the inbox, of --inbox-max-bytes.", bytes)
-	m.inboxOldest = gauge("inbox_oldest_seconds", "Age of the callback that has waited longest in the inbox.", func() float64 {
+	gauge("inbox_bytes", "Bytes of the inbox, of --inbox-max-bytes.", bytes)
+	gauge("inbox_oldest_seconds", "Age of the callback that has waited longest in the inbox.", func() float64 {
 		if received, ok := oldest(); ok {
 			return max(0, time.Since(received).Seconds())
 		}

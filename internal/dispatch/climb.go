@@ -164,6 +164,9 @@ func (c *climb) decide(now time.Time) {
 		return
 	case !c.up:
 		c.accepted = failures
+		if part > keepMore { // that was no accident: less is not tried again soon
+			c.patience = min(2*c.patience, mostPatience)
+		}
 	case c.step > 1 && part < keepLess: // far above the knee: the base may be so, too
 		c.up = false
 	}
@@ -220,7 +223,6 @@ func (c *climb) reject(now time.Time) {
 		c.wait(vainPatience)
 	default: // the base was measured just before
 		c.up = true
-		c.patience = min(2*c.patience, mostPatience)
 		c.set(now, c.target(now))
 		return
 	}

@@ -200,9 +200,20 @@ func TestLimiterFollowsASlowerSource(t *testing.T) {
 		source := &changing{usual: newKnee(100, 100*ms, 500*ms), other: newKnee(20, 100*ms, 500*ms), from: 300 * sec, to: time.Hour}
 		m := newModelRun(source, l, seed)
 		m.until(300 * sec)
-		require.Greater(t, l.current(), 80)
-		m.until(400 * sec)
-		t.Logf("seed %d: the limit is %d", seed, l.current())
-		require.Less(t, l.current(), 40, "seed %d", seed)
+		require.Greater(t, l.base, 80)
+		m.until(360 * sec)
+		t.Logf("seed %d: the base is %d", seed, l.base)
+		require.Less(t, l.base, 40, "seed %d", seed)
+	}
+}
+
+// Where nearly all is refused no comparison is needed: it would take hundreds of thousands of refusals.
+func TestLimiterIsCutWhereNineInTenFail(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(5) {
+		m := newModelRun(&bucket{rate: 50}, newLimiter(512), seed)
+		m.until(10 * sec)
+		t.Logf("seed %d: %d fetches, %d good", seed, m.begun, m.goods)
+		require.Less(t, m.begun, 20_000, "seed %d", seed)
 	}
 }

@@ -195,9 +195,10 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	for !l.done() {
 		select {
 		case r := <-results:
-			l.handleResult(r)
+			now := time.Now()
+			l.handleResult(r, now)
 			for range len(results) { // so that a burst costs one round of the loop
-				l.handleResult(<-results)
+				l.handleResult(<-results, now)
 			}
 		case callbacks := <-found:
 			l.admit(callbacks, time.Now())

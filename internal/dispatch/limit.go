@@ -69,11 +69,15 @@ func newLimiter(most int) *limiter {
 	return &limiter{climb: newClimb(most)}
 }
 
-// setMost changes the highest limit.
+// setMost changes the highest limit. One that was reached follows it, as far as a start would.
 func (l *limiter) setMost(now time.Time, most int) {
+	before := l.most
 	l.most = most
-	if l.limit > most || l.base > most {
+	switch {
+	case l.limit > most || l.base > most:
 		l.rebase(now, min(l.base, most))
+	case l.base == before && most > before && !l.lowest:
+		l.rebase(now, max(l.base, min(startLimit, most)))
 	}
 }
 

@@ -33,6 +33,7 @@ type loop struct {
 	busy      int                 // of them
 	answered  time.Time           // when the source last answered well
 	failure   string              // of the last fetch that failed
+	eased     time.Time           // when the waits of held ids were shortened
 	oldest    time.Time           // see oldestDue
 	looked    time.Time
 	logged    bool // that a write failed
@@ -183,22 +184,22 @@ func request(t *task) fetchRequest {
 }
 
 // handleResult takes an answer in: an outcome for all whom the fetch served, or another try.
-func (l *loop) handleResult(r fetchResult) {
+func (l *loop) handleResult(r fetchResult, now time.Time) {
 	l.busy--
 	t := l.window.tasks[r.id]
 	l.Metrics.Fetch.Observe(r.over.Sub(r.began).Seconds())
 	var failure *callback.FetchError
 	switch {
 	case r.err == nil:
-		l.handleAnswer(t, r, fetchOK, l.keep(r.object, t.serving))
+		l.handleAnswer(t, r, now, fetchOK, l.keep(r.object, t.serving))
 	case errors.Is(r.err, callback.ErrMissing):
-		l.handleAnswer(t, r, fetchMissing, conclusion{kind: missing})
+		l.handleAnswer(t, r, now, fetchMissing, conclusion{kind: missing})
 	case errors.As(r.err, &failure):
-		l.handleFailure(t, r, failure)
+		l.handleFailure(t, r, now, failure)
 	case l.finishing: // cut off at the end of the grace; its callbacks stay in the inbox
-		l.limit.answered(r.over, sample{began: r.began, verdict: unknown})
+		l.limit.answered(now, sample{began: r.began, verdict: unknown})
 	default:
-		l.handleFailure(t, r, &callback.FetchError{Reason: callback.ReasonBroken, Err: r.err})
+		l.handleFailure(t, r, now, &callback.FetchError{Reason: callback.ReasonBroken, Err: r.err})
 	}
 }
 
@@ -215,15 +216,15 @@ func (l *loop) keep(o callback.Object, serving []waiter) conclusion {
 	return conclusion{kind: stored, object: o}
 }
 
-func (l *loop) handleAnswer(t *task, r fetchResult, label string, c conclusion) {
+func (l *loop) handleAnswer(t *task, r fetchResult, now time.Time, label string, c conclusion) {
 	l.Metrics.Fetches.WithLabelValues(label).Inc()
 	l.answered = r.over
-	wasDown := l.limit.down()
-	l.limit.answered(r.over, sample{began: r.began, verdict: good})
-	l.unsaved.add(&outcome{conclusion: c, began: r.began, waiters: t.serving}, r.over)
-	l.window.end(t, r.over)
-	if wasDown && !l.limit.down() {
-		l.window.wakeHeld(r.over)
+	l.limit.answered(now, sample{began: r.began, verdict: good})
+	l.unsaved.add(&outcome{conclusion: c, began: r.began, waiters: t.serving}, now)
+	l.window.end(t, now)
+	if l.window.held > 0 && now.Sub(l.eased) >= easeEvery {
+		l.eased = now
+		l.window.easeHeld(now, func() time.Duration { return l.Jitter(lastBackoff) })
 	}
 }
 

@@ -12,6 +12,8 @@ const (
 	lastBackoff  = 10 * time.Second
 	// lastHeld is the longest pause of an id against which nothing is proven: the source answers nobody else either.
 	lastHeld = 10 * time.Minute
+	// easeEvery is how often those pauses are shortened to lastBackoff, at most, once the source answers.
+	easeEvery = time.Second
 
 	// maxWait is the longest that an id waits in memory for a time that the source or its own failures set. Longer waits are the inbox's.
 	maxWait = 5 * time.Second
@@ -48,13 +50,12 @@ func verdictOf(f *callback.FetchError) verdict {
 
 // handleFailure gives up for those whose attempts are used up, and tries again for the rest. An attempt is spent when the source answered others
 // well since the last one: only then is it the id that fails, and not the source.
-func (l *loop) handleFailure(t *task, r fetchResult, failure *callback.FetchError) {
-	now := r.over
+func (l *loop) handleFailure(t *task, r fetchResult, now time.Time, failure *callback.FetchError) {
 	l.failure = failure.Error()
 	l.Metrics.Fetches.WithLabelValues(string(failure.Reason)).Inc()
 	l.limit.answered(now, sample{began: r.began, verdict: verdictOf(failure), retryAfter: failure.RetryAfter})
 	proven := !t.failed.IsZero() && l.answered.After(t.failed)
-	t.failed = now
+	t.failed = r.over
 	given, rest := l.spend(t.serving, proven && failure.Reason.Spends())
 	if len(given) > 0 {
 		c := conclusion{kind: failed, id: t.id, reason: failure.Reason, detail: failure.Error()}

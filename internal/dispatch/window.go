@@ -226,14 +226,18 @@ func (w *window) wake(now time.Time) {
 	}
 }
 
-// wakeHeld does so with what waits until the source answers others.
-func (w *window) wakeHeld(now time.Time) {
-	for _, t := range slices.Clone(w.heap) {
-		if t.held {
-			heap.Remove(&w.heap, t.place)
-			w.unpark(t, now)
+// easeHeld shortens the waits of what is held until the source answers others well: it does.
+func (w *window) easeHeld(now time.Time, pause func() time.Duration) {
+	for _, t := range w.heap {
+		if !t.held {
+			continue
+		}
+		w.unhold(t)
+		if due := now.Add(pause()); due.Before(t.due) {
+			t.due = due
 		}
 	}
+	heap.Init(&w.heap)
 }
 
 // unpark makes a task ready that backed off.

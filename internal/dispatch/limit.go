@@ -15,8 +15,10 @@ const (
 	// A shorter row is an outage when it lasts long: there is little to fetch, and all of it fails.
 	quietRun, quietSpan = 3, 15 * time.Second
 
-	manyAsked   = 10        // a Retry-After is obeyed when this many fetches, and half of the latest, were given one
-	longestHold = time.Hour // for a Retry-After
+	manyAsked = 10 // a Retry-After is obeyed when this many fetches, and half of the latest, were given one
+	// longestHold is the longest that nothing is fetched for a Retry-After. Of a longer one it may be that the source means those ids only:
+	// probes find out, and others do not wait for an hour.
+	longestHold = time.Minute
 	// What led to a Retry-After is not tried again for calmFactor times its length, so that it costs a twentieth at most; but a limit
 	// that is too low must not stay for hours.
 	calmFactor, longestCalm = 20, 5 * time.Minute
@@ -209,10 +211,15 @@ func (l *limiter) heed(now time.Time, after time.Duration) {
 	if l.asked < manyAsked || 2*l.asked < l.latest {
 		return
 	}
-	held := min(l.shortest, longestHold)
-	l.heldUntil = now.Add(held)
+	held := l.shortest
+	if held <= longestHold {
+		l.heldUntil = now.Add(held)
+	}
 	switch {
 	case l.lowest:
+	case held > longestHold:
+		l.fall(now, busy)
+		l.pause, l.probeAt = lastProbe, now.Add(lastProbe)
 	case l.asked == l.latest:
 		l.fall(now, busy)
 	default:

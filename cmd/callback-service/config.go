@@ -36,6 +36,7 @@ type config struct {
 		MaxBody         int64         `conf:"default:1048576,help:bytes of a callback; above: 413"`
 		MaxIDs          int           `conf:"flag:web-max-ids,env:WEB_MAX_IDS,default:1000,help:ids in a callback; above: 422"`
 		MaxInFlight     int64         `conf:"default:4096,help:requests at once; above: 503 overloaded"`
+		MaxConnections  int64         `conf:"default:8192,help:connections of the public listener at once and requests of them whose body is still arriving; above: those are closed first that are idle the longest"`
 		Rate            float64       `conf:"default:0,help:callbacks a second of each sender; above: 429; 0: no limit"`
 		Burst           int           `conf:"default:0,help:callbacks of a sender at once; 0: a second's worth"`
 	}
@@ -118,6 +119,7 @@ func (c *config) validate() error {
 		value int64
 	}{
 		{"--web-max-body", c.Web.MaxBody}, {"--web-max-ids", int64(c.Web.MaxIDs)}, {"--web-max-in-flight", c.Web.MaxInFlight},
+		{"--web-max-connections", c.Web.MaxConnections},
 		{"--source-max-body", c.Source.MaxBody}, {"--inbox-max-bytes", c.Inbox.MaxBytes},
 		{"--inbox-dedupe-max", c.Inbox.DedupeMax},
 	} {

@@ -124,6 +124,7 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 	api := &handlers.API{
 		Inbox: in, Store: stored, Progress: dispatcher, Events: hub, Tasks: newTasks(in, db, log, metrics), Metrics: metrics, Log: log,
 		Salvaging: in.Salvaging, Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs, Now: world.now,
+		Bodies: web.NewBodyBudget(web.BudgetFor(cfg.Web.MaxBody)),
 	}
 	watch := newStatistician(in, dispatcher, expirer, api.Tasks, hub, metrics, log)
 	api.Stages = watch.health
@@ -147,7 +148,7 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 			return err
 		}
 		api.SenderHolds = senders.Holds
-		api.Around.Public = append(api.Around.Public, middleware.Identify(senders, cfg.Web.MaxBody, api.Reject))
+		api.Around.Public = append(api.Around.Public, middleware.Identify(senders, api.Bodies, cfg.Web.MaxBody, api.Reject))
 	} else if !middleware.Loopback(cfg.Web.Address) {
 		log.Info("anybody who reaches the public listener may post and read; --auth-file says who may", "address", cfg.Web.Address)
 	}
@@ -172,7 +173,7 @@ func around(
 			middleware.Framing, middleware.RequestID, telemetry.Middleware, middleware.Recover(log, m.Panics),
 		},
 		Public: []func(http.Handler) http.Handler{
-			middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject), middleware.SameOrigin(api.Reject),
+			middleware.Ceiling(cfg.Web.MaxInFlight, cfg.Web.MaxConnections, api.Reject), middleware.SameOrigin(api.Reject),
 		},
 		Operator:  []func(http.Handler) http.Handler{middleware.Operator(token)},
 		Page:      []func(http.Handler) http.Handler{middleware.OperatorPage(token)},

@@ -93,7 +93,7 @@ func newServiceOn(t *testing.T, database string, change ...func(*handlers.API)) 
 	s.api = &handlers.API{
 		Inbox: in, Store: db, Progress: s.progress, Metrics: metrics, Log: slog.New(slog.DiscardHandler),
 		Events:  events.NewHub(func(n int) { metrics.Watchers.Set(float64(n)) }, metrics.SlowWatchers.Inc),
-		Version: "v-test", MaxBody: 1 << 20, MaxIDs: 1000,
+		Version: "v-test", MaxBody: 1 << 20, MaxIDs: 1000, Bodies: web.NewBodyBudget(web.BudgetFor(1 << 20)),
 	}
 	s.api.Around = handlers.Around{
 		All:      []func(http.Handler) http.Handler{middleware.RequestID, middleware.Recover(s.api.Log, metrics.Panics)},

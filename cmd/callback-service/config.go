@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -115,16 +116,19 @@ func (c *config) validate() error {
 		}
 	}
 	for _, n := range []struct {
-		flag  string
-		value int64
+		flag        string
+		value, most int64
 	}{
-		{"--web-max-body", c.Web.MaxBody}, {"--web-max-ids", int64(c.Web.MaxIDs)}, {"--web-max-in-flight", c.Web.MaxInFlight},
-		{"--web-max-connections", c.Web.MaxConnections},
-		{"--source-max-body", c.Source.MaxBody}, {"--inbox-max-bytes", c.Inbox.MaxBytes},
-		{"--inbox-dedupe-max", c.Inbox.DedupeMax},
+		{"--web-max-body", c.Web.MaxBody, 1 << 30}, {"--web-max-ids", int64(c.Web.MaxIDs), 1 << 24},
+		{"--web-max-in-flight", c.Web.MaxInFlight, 1 << 20}, {"--web-max-connections", c.Web.MaxConnections, 1 << 20},
+		{"--source-max-body", c.Source.MaxBody, 1 << 30}, {"--inbox-max-bytes", c.Inbox.MaxBytes, math.MaxInt64},
+		{"--inbox-dedupe-max", c.Inbox.DedupeMax, math.MaxInt64},
 	} {
 		if n.value < 1 {
 			return fmt.Errorf("%s %d: want at least 1", n.flag, n.value)
+		}
+		if n.value > n.most {
+			return fmt.Errorf("%s %d: want at most %d", n.flag, n.value, n.most)
 		}
 	}
 	if c.Inbox.Dedupe < 0 {

@@ -27,7 +27,7 @@ const (
 	farewell = time.Second
 
 	idleTimeout = 2 * time.Minute // of a connection between two requests
-	maxHeader   = 64 << 10
+	maxHeader   = 16 << 10
 
 	operatorConnections = 256
 )

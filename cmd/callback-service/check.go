@@ -65,6 +65,7 @@ func check(ctx context.Context, args []string, out io.Writer) error {
 		return errors.New("the flags are wrong; nothing else was checked")
 	}
 	c.run("environment", c.environment)
+	c.run("memory", c.memory)
 	c.run("certificates", c.certificates)
 	c.run("token", c.token)
 	c.run("auth file", c.authFile)
@@ -95,6 +96,11 @@ func (c *checkup) settings() {
 		fmt.Fprintf(c.out, "%s=%s\n", f.Name, shown(f))
 	}
 	fmt.Fprintln(c.out)
+}
+
+func (c *checkup) memory() (string, error) {
+	limit, from := memoryLimit(&c.cfg)
+	return fmt.Sprintf("at most about %d MiB, by %s; give the process a third more", limit>>20, from), nil
 }
 
 // shown is the value of a flag without what is secret in it.

@@ -80,9 +80,9 @@ func TestCheckFails(t *testing.T) {
 	} {
 		status, out, stderr := checked(t, t.TempDir(), "--source-url="+source.URL, c.flag)
 		require.Equal(t, 1, status, c.flag)
-		require.Equal(t, "callback-service: 1 of 9 checks failed\n", stderr, out)
+		require.Equal(t, "callback-service: 1 of 10 checks failed\n", stderr, out)
 		require.Regexp(t, `(?m)^FAILED +`+c.check+` +`+c.says, out)
-		require.Equal(t, 8, strings.Count(out, "\nok "), out)
+		require.Equal(t, 9, strings.Count(out, "\nok "), out)
 	}
 	source.status.Store(http.StatusUnauthorized)
 	_, out, _ := checked(t, t.TempDir(), "--source-url="+source.URL)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ type config struct {
 		MaxBody         int64         `conf:"default:1048576,help:bytes of a callback; above: 413"`
 		MaxIDs          int           `conf:"flag:web-max-ids,env:WEB_MAX_IDS,default:1000,help:ids in a callback; above: 422"`
 		MaxInFlight     int64         `conf:"default:4096,help:requests at once; above: 503 overloaded"`
+		MaxConnections  int64         `conf:"default:8192,help:connections of the public listener at once and requests of them whose body is still arriving; above: those are closed first that are idle the longest"`
 		Rate            float64       `conf:"default:0,help:callbacks a second of each sender; above: 429; 0: no limit"`
 		Burst           int           `conf:"default:0,help:callbacks of a sender at once; 0: a second's worth"`
 	}
@@ -114,15 +116,19 @@ func (c *config) validate() error {
 		}
 	}
 	for _, n := range []struct {
-		flag  string
-		value int64
+		flag        string
+		value, most int64
 	}{
-		{"--web-max-body", c.Web.MaxBody}, {"--web-max-ids", int64(c.Web.MaxIDs)}, {"--web-max-in-flight", c.Web.MaxInFlight},
-		{"--source-max-body", c.Source.MaxBody}, {"--inbox-max-bytes", c.Inbox.MaxBytes},
-		{"--inbox-dedupe-max", c.Inbox.DedupeMax},
+		{"--web-max-body", c.Web.MaxBody, 1 << 30}, {"--web-max-ids", int64(c.Web.MaxIDs), 1 << 24},
+		{"--web-max-in-flight", c.Web.MaxInFlight, 1 << 20}, {"--web-max-connections", c.Web.MaxConnections, 1 << 20},
+		{"--source-max-body", c.Source.MaxBody, 1 << 30}, {"--inbox-max-bytes", c.Inbox.MaxBytes, math.MaxInt64},
+		{"--inbox-dedupe-max", c.Inbox.DedupeMax, math.MaxInt64},
 	} {
 		if n.value < 1 {
 			return fmt.Errorf("%s %d: want at least 1", n.flag, n.value)
+		}
+		if n.value > n.most {
+			return fmt.Errorf("%s %d: want at most %d", n.flag, n.value, n.most)
 		}
 	}
 	if c.Inbox.Dedupe < 0 {

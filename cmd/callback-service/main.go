@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -84,7 +83,7 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 	if err != nil {
 		return err
 	}
-	tuneMemory()
+	tuneMemory(&cfg, log)
 	metrics := telemetry.NewMetrics(web.Codes(), dispatch.FetchOutcomes())
 	metrics.Build(version)
 	stopTracing, err := startTracing(&cfg, files, log, metrics)
@@ -124,6 +123,7 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 	api := &handlers.API{
 		Inbox: in, Store: stored, Progress: dispatcher, Events: hub, Tasks: newTasks(in, db, log, metrics), Metrics: metrics, Log: log,
 		Salvaging: in.Salvaging, Version: version, MaxBody: cfg.Web.MaxBody, MaxIDs: cfg.Web.MaxIDs, Now: world.now,
+		Bodies: web.NewBodyBudget(web.BudgetFor(cfg.Web.MaxBody)), Answers: handlers.NewAnswers(cfg.Source.MaxBody, cfg.Web.MaxIDs),
 	}
 	watch := newStatistician(in, dispatcher, expirer, api.Tasks, hub, metrics, log)
 	api.Stages = watch.health
@@ -147,7 +147,7 @@ func run(ctx context.Context, args []string, out io.Writer, world edges) error {
 			return err
 		}
 		api.SenderHolds = senders.Holds
-		api.Around.Public = append(api.Around.Public, middleware.Identify(senders, cfg.Web.MaxBody, api.Reject))
+		api.Around.Public = append(api.Around.Public, middleware.Identify(senders, api.Bodies, cfg.Web.MaxBody, api.Reject))
 	} else if !middleware.Loopback(cfg.Web.Address) {
 		log.Info("anybody who reaches the public listener may post and read; --auth-file says who may", "address", cfg.Web.Address)
 	}
@@ -172,22 +172,12 @@ func around(
 			middleware.Framing, middleware.RequestID, telemetry.Middleware, middleware.Recover(log, m.Panics),
 		},
 		Public: []func(http.Handler) http.Handler{
-			middleware.Ceiling(cfg.Web.MaxInFlight, api.Reject), middleware.SameOrigin(api.Reject),
+			middleware.Ceiling(cfg.Web.MaxInFlight, cfg.Web.MaxConnections, api.Reject), middleware.SameOrigin(api.Reject),
 		},
 		Operator:  []func(http.Handler) http.Handler{middleware.Operator(token)},
 		Page:      []func(http.Handler) http.Handler{middleware.OperatorPage(token)},
 		Admin:     []func(http.Handler) http.Handler{middleware.Change},
 		Callbacks: []func(http.Handler) http.Handler{limit.Middleware(api.Reject)},
-	}
-}
-
-// tuneMemory trades memory for time, within a limit, unless the environment says otherwise. Callbacks make much short-lived garbage.
-func tuneMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(2 << 30)
 	}
 }
 

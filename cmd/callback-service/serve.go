@@ -27,7 +27,9 @@ const (
 	farewell = time.Second
 
 	idleTimeout = 2 * time.Minute // of a connection between two requests
-	maxHeader   = 64 << 10
+	maxHeader   = 16 << 10
+
+	operatorConnections = 256
 )
 
 // stages are what serve starts and stops.
@@ -57,6 +59,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 		// No WriteTimeout: profiles and redrives take as long as they are asked to.
 		Handler: s.api.Operator(), ReadTimeout: cfg.Web.ReadTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, TLSConfig: operatorTLS,
+		ConnState: newConnections(operatorConnections).changed, HTTP2: http2Limits(),
 	}, log)
 	if err != nil {
 		return err
@@ -101,6 +104,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	public, err := s.listen("--web-address", cfg.Web.Address, &http.Server{
 		Handler: s.api.Public(), ReadTimeout: cfg.Web.ReadTimeout, WriteTimeout: cfg.Web.WriteTimeout,
 		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader, TLSConfig: s.tls,
+		ConnState: newConnections(int(cfg.Web.MaxConnections)).changed, HTTP2: http2Limits(),
 	}, log)
 	if err != nil {
 		return giveUp(err)
@@ -123,6 +127,12 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	}
 	log.Info("stopped", "waiting_callbacks", s.in.Stats().Callbacks)
 	return err
+}
+
+// http2Limits bounds what a connection of HTTP/2 holds of bodies that nobody has read yet. A body over a connection with
+// a round trip of 50 ms then comes at some MB/s, which is a callback of any size in less than a second.
+func http2Limits() *http.HTTP2Config {
+	return &http.HTTP2Config{MaxConcurrentStreams: 128, MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 64 << 10}
 }
 
 // wait returns nil when ctx ends, or the error of whatever ended by itself.

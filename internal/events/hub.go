@@ -18,6 +18,9 @@ const (
 	operators = maxOfOne
 )
 
+// MaxWaiting is how many events wait for all watchers at most.
+const MaxWaiting = maxOfAll * backlog
+
 // Why a watcher's events ended.
 const (
 	TooSlow = "too slow: over 1024 events behind; read faster, or ask for fewer types"

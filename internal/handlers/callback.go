@@ -1,15 +1,14 @@
 package handlers
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"log/slog"
 	"mime"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"callback-service/internal/callback"
@@ -18,13 +17,7 @@ import (
 	"callback-service/internal/web"
 )
 
-// bodies keeps buffers for bodies, for the ack path allocates little else. Large ones are not kept.
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-const (
-	keepBody = 64 << 10
-	maxKey   = 256
-)
+const maxKey = 256
 
 // accept answers POST /callback: 202 once the callback is durable.
 func (a *API) accept(w http.ResponseWriter, r *http.Request) {
@@ -112,7 +105,7 @@ func key(r *http.Request, body []byte) (callback.Key, error) {
 // Reject answers with err and, where a callback was posted, counts it as rejected. It is for middleware as well.
 func (a *API) Reject(w http.ResponseWriter, r *http.Request, err error) {
 	code := web.Fail(w, r, err)
-	if code == callback.BodyTooLarge {
+	if errors.Is(err, web.ErrUnread) {
 		web.Discard(w, r)
 	}
 	if r.Method != http.MethodPost {
@@ -130,20 +123,16 @@ func (a *API) read(w http.ResponseWriter, r *http.Request) (p callback.Posted, k
 	if err := jsonOnly(r.Header); err != nil {
 		return p, k, err
 	}
-	buffer := bodies.Get().(*bytes.Buffer)
-	defer func() {
-		if buffer.Cap() <= keepBody {
-			buffer.Reset()
-			bodies.Put(buffer)
-		}
-	}()
-	if err = web.ReadBody(w, r, buffer, a.MaxBody); err != nil {
+	body, err := a.Bodies.Read(w, r, sender(r).Name, a.MaxBody)
+	if err != nil {
 		return p, k, err
 	}
-	if k, err = key(r, buffer.Bytes()); err != nil {
+	defer body.Release()
+	if k, err = key(r, body.Bytes()); err != nil {
 		return p, k, err
 	}
-	p, err = callback.Decode(buffer.Bytes(), a.MaxIDs)
+	defer body.Turn()()
+	p, err = callback.Decode(body.Bytes(), a.MaxIDs)
 	return p, k, err
 }
 

@@ -140,7 +140,7 @@ func TestCeiling(t *testing.T) {
 	s := newService(t, func(a *handlers.API) {
 		held.Inbox = a.Inbox
 		a.Inbox = held
-		a.Around.Public = []func(http.Handler) http.Handler{middleware.Ceiling(2, a.Reject)}
+		a.Around.Public = []func(http.Handler) http.Handler{middleware.Ceiling(2, 2, a.Reject)}
 	})
 	release := sync.OnceFunc(func() { close(held.release) })
 	t.Cleanup(release) // a test that fails must not wait for what it holds

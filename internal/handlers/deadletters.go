@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -123,7 +122,7 @@ func (a *API) drop(w http.ResponseWriter, r *http.Request) {
 // change handles the dead letters that the body selects, in chunks: first does what is to be done with them, and only then they are deleted,
 // those that have not failed anew meanwhile. Whatever comes between leaves them to be handled again, which does no harm.
 func (a *API) change(w http.ResponseWriter, r *http.Request, what string, first func(context.Context, []callback.DeadLetter) error) {
-	s, q, err := readSelection(w, r)
+	s, q, err := a.readSelection(w, r)
 	var answer handled
 	if err == nil {
 		answer.Matched, err = a.Store.CountDeadLetters(r.Context(), q)
@@ -185,9 +184,9 @@ func callbacksOf(letters []callback.DeadLetter, limit int, now time.Time) (all [
 	return all
 }
 
-func readSelection(w http.ResponseWriter, r *http.Request) (s selection, q callback.DeadLetterQuery, err error) {
+func (a *API) readSelection(w http.ResponseWriter, r *http.Request) (s selection, q callback.DeadLetterQuery, err error) {
 	s.Limit = defaultLimit
-	if err := readChange(w, r, &s); err != nil {
+	if err := a.readChange(w, r, &s); err != nil {
 		return s, q, err
 	}
 	switch {
@@ -202,14 +201,15 @@ func readSelection(w http.ResponseWriter, r *http.Request) (s selection, q callb
 }
 
 // readChange decodes the JSON object of an operator's request; a field that is not known is a mistake of somebody who means something by it.
-func readChange(w http.ResponseWriter, r *http.Request, v any) error {
-	var body bytes.Buffer
-	if err := web.ReadBody(w, r, &body, maxChange); err != nil {
+func (a *API) readChange(w http.ResponseWriter, r *http.Request, v any) error {
+	body, err := a.Bodies.Read(w, r, "", maxChange)
+	if err != nil {
 		return err
 	}
-	d := json.NewDecoder(&body)
+	defer body.Release()
+	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
-	err := d.Decode(v)
+	err = d.Decode(v)
 	if err == nil {
 		if _, err = d.Token(); errors.Is(err, io.EOF) {
 			return nil

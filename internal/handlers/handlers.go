@@ -67,6 +67,8 @@ type API struct {
 	Version string
 	MaxBody int64 // bytes of a callback
 	MaxIDs  int   // ids in a callback
+	Bodies  *web.BodyBudget
+	Answers *Answers
 
 	// Salvaging is the damaged file of the inbox from which callbacks are being brought back, or empty; nil: there is never one.
 	Salvaging func() string

@@ -93,7 +93,8 @@ func newServiceOn(t *testing.T, database string, change ...func(*handlers.API)) 
 	s.api = &handlers.API{
 		Inbox: in, Store: db, Progress: s.progress, Metrics: metrics, Log: slog.New(slog.DiscardHandler),
 		Events:  events.NewHub(func(n int) { metrics.Watchers.Set(float64(n)) }, metrics.SlowWatchers.Inc),
-		Version: "v-test", MaxBody: 1 << 20, MaxIDs: 1000,
+		Version: "v-test", MaxBody: 1 << 20, MaxIDs: 1000, Bodies: web.NewBodyBudget(web.BudgetFor(1 << 20)),
+		Answers: handlers.NewAnswers(64<<10, 1000),
 	}
 	s.api.Around = handlers.Around{
 		All:      []func(http.Handler) http.Handler{middleware.RequestID, middleware.Recover(s.api.Log, metrics.Panics)},
@@ -108,7 +109,7 @@ func newServiceOn(t *testing.T, database string, change ...func(*handlers.API)) 
 
 func (s *service) listen(h http.Handler) string {
 	server := httptest.NewUnstartedServer(h)
-	server.Config.MaxHeaderBytes = 64 << 10
+	server.Config.MaxHeaderBytes = 16 << 10
 	server.Start()
 	s.t.Cleanup(server.Close)
 	return server.URL

@@ -290,7 +290,7 @@ func TestEveryDescribedAnswer(t *testing.T) {
 		"unknown":     {around(func(a *handlers.API) func(http.Handler) http.Handler { return refuse(a, callback.Unauthenticated) }), 401},
 		"not allowed": {around(func(a *handlers.API) func(http.Handler) http.Handler { return refuse(a, callback.Forbidden) }), 403},
 		"too fast":    {around(func(a *handlers.API) func(http.Handler) http.Handler { return refuse(a, callback.RateLimited) }), 429},
-		"overloaded":  {around(func(a *handlers.API) func(http.Handler) http.Handler { return middleware.Ceiling(0, a.Reject) }), 503},
+		"overloaded":  {around(func(a *handlers.API) func(http.Handler) http.Handler { return middleware.Ceiling(0, 0, a.Reject) }), 503},
 		"full":        {func(a *handlers.API) { a.Inbox = failing{a.Inbox, callback.Errorf(callback.InboxFull, "full")} }, 503},
 		"failing":     {func(a *handlers.API) { a.Inbox = failing{a.Inbox, callback.Errorf(callback.Unavailable, "disk")} }, 503},
 		"a bug":       {func(a *handlers.API) { a.Inbox = panicking{a.Inbox} }, 500},

@@ -44,6 +44,12 @@ func (a *API) object(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := reading(r)
 	defer cancel()
+	room, err := a.Answers.objects(ctx, 1)
+	if err != nil {
+		a.failRead(w, r, err)
+		return
+	}
+	defer room.release()
 	o, err := a.Store.Object(ctx, id)
 	if err != nil {
 		a.failRead(w, r, err)
@@ -54,8 +60,8 @@ func (a *API) object(w http.ResponseWriter, r *http.Request) {
 
 // page is a list with the cursor of the next page, while there is one.
 type page struct {
-	Objects []callback.Object `json:"objects"`
-	Next    string            `json:"next,omitempty"`
+	Objects []callback.Object
+	Next    string
 }
 
 // objects answers GET /v1/objects?online=&limit=&after=, by id.
@@ -72,20 +78,28 @@ func (a *API) objects(w http.ResponseWriter, r *http.Request) {
 	q.Limit++ // one more than the page tells whether there is a next one
 	ctx, cancel := reading(r)
 	defer cancel()
+	room, err := a.Answers.objects(ctx, q.Limit)
+	if err != nil {
+		a.failRead(w, r, err)
+		return
+	}
+	defer room.release()
 	found, err := a.Store.Objects(ctx, q)
 	if err != nil {
 		a.failRead(w, r, err)
 		return
 	}
+	var size int64
+	for i := range found {
+		size += objectSize(int64(len(found[i].Data)))
+	}
+	room.keep(size)
 	p := page{Objects: found}
 	if len(found) == q.Limit {
 		p.Objects = found[:q.Limit-1]
 		p.Next = strconv.FormatInt(p.Objects[len(p.Objects)-1].ID, 10)
 	}
-	if p.Objects == nil {
-		p.Objects = []callback.Object{}
-	}
-	web.JSON(w, http.StatusOK, p)
+	writeObjects(w, p)
 }
 
 func objectQuery(values url.Values) (callback.ObjectQuery, error) {
@@ -141,7 +155,7 @@ func limitOf(values url.Values) (int, error) {
 }
 
 func (a *API) failRead(w http.ResponseWriter, r *http.Request, err error) {
-	if code := web.Fail(w, r, err); code != callback.NotFound && !errors.Is(err, callback.ErrDatabaseDown) {
+	if code := web.Fail(w, r, err); code != callback.NotFound && code != callback.Overloaded && !errors.Is(err, callback.ErrDatabaseDown) {
 		a.failed.Error(a.Log, "http: a read failed", "request_id", web.RequestID(r.Context()), "path", r.URL.Path, "sender", sender(r).Name, "error", err)
 	}
 }

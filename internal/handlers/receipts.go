@@ -90,11 +90,24 @@ func (a *API) receipts(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := reading(r)
 	defer cancel()
+	rows := q.Limit + 1
+	if count || q.Status != "" { // which looks through whole pages
+		rows = maxLimit
+	}
+	room, err := a.Answers.callbacks(ctx, rows)
+	if err != nil {
+		a.failRead(w, r, err)
+		return
+	}
+	defer room.release()
 	var answer any
 	if count {
 		answer, err = a.count(ctx, q)
 	} else {
-		answer, err = a.list(ctx, q)
+		var p receiptPage
+		p, err = a.list(ctx, q)
+		room.keep(int64(len(p.Callbacks)) * maxReceipt)
+		answer = p
 	}
 	if err != nil {
 		a.failRead(w, r, err)

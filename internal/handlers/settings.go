@@ -39,7 +39,7 @@ func (a *API) changeSettings(w http.ResponseWriter, r *http.Request) {
 	defer a.patching.Unlock()
 	old := a.Runtime.Settings()
 	next := old
-	err := readChange(w, r, &next)
+	err := a.readChange(w, r, &next)
 	if err == nil {
 		if err = a.Runtime.Apply(next); err != nil {
 			err = callback.Errorf(callback.InvalidCallback, "%v", err)

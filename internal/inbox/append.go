@@ -51,7 +51,7 @@ func (in *Inbox) submit(ctx context.Context, c *callback.Callback, key callback.
 		return nil, err
 	}
 	p := &pending{row: row, key: key, result: make(chan error, 1)}
-	p.size = min(row.size()+int64(len(key.Value)), queueBytes)
+	p.size = min(row.size()+int64(len(key.Value)), QueueBytes)
 	if err := in.wait(ctx, p); err != nil {
 		return nil, err
 	}

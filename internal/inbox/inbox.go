@@ -26,8 +26,8 @@ import (
 const (
 	// appendWait is the longest that Append keeps its caller: a sender is never left hanging.
 	appendWait = 5 * time.Second
-	// queueBytes bounds the memory of appends that wait for the committer.
-	queueBytes = 64 << 20
+	// QueueBytes bounds the memory of appends that wait for the committer.
+	QueueBytes = 64 << 20
 	// queueLength bounds their number; what does not fit waits in Append.
 	queueLength = 4096
 	// defaultReserve is the free disk under which appends stop, kept for removals and checkpoints: they are the way out.
@@ -169,7 +169,7 @@ func open(path string, o Options) (*Inbox, error) {
 	in := &Inbox{
 		options: o, path: real, log: o.Logger, lock: lock, began: time.Now(),
 		appends: make(chan *pending, queueLength), tasks: make(chan task), broken: make(chan error, 1),
-		budget: semaphore.NewWeighted(queueBytes), stop: make(chan struct{}), ended: make(chan struct{}),
+		budget: semaphore.NewWeighted(QueueBytes), stop: make(chan struct{}), ended: make(chan struct{}),
 		changed: make(chan struct{}, 1), arrived: make(chan struct{}), startOver: true,
 		readers: readers{connection{mu: make(mutex, 1)}, connection{mu: make(mutex, 1)}}, salvaging: make(mutex, 1),
 	}

@@ -1,8 +1,6 @@
 package middleware
 
 import (
-	"bytes"
-	"io"
 	"net/http"
 
 	"callback-service/internal/auth"
@@ -18,19 +16,23 @@ type Authenticator interface {
 }
 
 // Identify lets only those in who are known and allowed to, and puts the sender into the request's context. Whatever is posted needs the right
-// to post callbacks, all else the right to read. A signed body is read here, up to maxBody bytes, and handed on.
-func Identify(a Authenticator, maxBody int64, reject func(http.ResponseWriter, *http.Request, error)) func(http.Handler) http.Handler {
+// to post callbacks, all else the right to read. A signed body is read here, up to maxBody bytes, and handed on as r.Body.
+func Identify(
+	a Authenticator, bodies *web.BodyBudget, maxBody int64, reject func(http.ResponseWriter, *http.Request, error),
+) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			var body bytes.Buffer
+			var signed []byte
 			if a.Signed(r) {
-				if err := web.ReadBody(w, r, &body, maxBody); err != nil {
+				body, err := bodies.Read(w, r, "", maxBody)
+				if err != nil {
 					reject(w, r, err)
 					return
 				}
-				r.Body = io.NopCloser(bytes.NewReader(body.Bytes()))
+				defer body.Release()
+				r.Body, signed = body, body.Bytes()
 			}
-			sender, err := a.Identify(r, body.Bytes())
+			sender, err := a.Identify(r, signed)
 			if err != nil {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="callbacks"`)
 				reject(w, r, err)

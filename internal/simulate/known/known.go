@@ -21,7 +21,6 @@ type Defect struct {
 var defects = map[int]Defect{
 	4:  {[]int{10}, "a batch that is too slow for the database is repeated whole for ever"},
 	5:  {[]int{10}, "reads that wait starve the writer and the expirer on PostgreSQL"},
-	6:  {[]int{6}, "unfinished bodies fill the memory"},
 	7:  {[]int{6}, "with the database away the whole window is fetched and held, and stored hours later as if fresh"},
 	8:  {[]int{6}, "--pool-window does not bound the callbacks in memory"},
 	12: {[]int{2, 12}, "an outage that fewer than ten ids see makes dead letters"},

@@ -3,9 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/url"
-	"strings"
 	"testing"
 	"time"
 
@@ -57,26 +54,4 @@ func TestWaitingReadsStarveNobody(t *testing.T) {
 		<-ended
 	}
 	known.Expect(t, 5, err)
-}
-
-// A connection that was made while the server took no writes (of a standby, or of one that has become it)
-// is given up once it says so, and the next write finds the server as it is now.
-func TestReadOnlyConnectionIsGivenUp(t *testing.T) {
-	dsn := storetest.Postgres(t)
-	u, err := url.Parse(dsn)
-	require.NoError(t, err)
-	other := migrated(t, dsn)
-	readOnly := func(value string) {
-		statement := `ALTER DATABASE ` + strings.TrimPrefix(u.Path, "/") + ` SET default_transaction_read_only = ` + value
-		require.NoError(t, other.current.write.Exec(statement).Error)
-	}
-	readOnly("on") // for the sessions that begin from now on
-	s := open(t, dsn)
-	batch := callback.Batch{Objects: []callback.Object{answer(1, 1)}}
-	require.ErrorContains(t, s.Save(t.Context(), batch), "read-only")
-	readOnly("off")
-	if err = s.Save(t.Context(), batch); err != nil {
-		err = fmt.Errorf("the server takes writes again: %w", err)
-	}
-	known.Expect(t, 22, err)
 }

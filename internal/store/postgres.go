@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
@@ -120,7 +121,16 @@ func parsePostgres(dsn string) (*pgx.ConnConfig, error) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "callback-service"
 	}
+	config.OnPgError = keepUnlessReadOnly(config.OnPgError)
 	return config, nil
+}
+
+// keepUnlessReadOnly says after which errors of the server a connection is kept. A server that takes no writes has become a standby, or was
+// one when the connection was made: another connection may find the primary.
+func keepUnlessReadOnly(keep pgconn.PgErrorHandler) pgconn.PgErrorHandler {
+	return func(c *pgconn.PgConn, err *pgconn.PgError) bool {
+		return err.Code != readOnlyTransaction && keep(c, err)
+	}
 }
 
 // SetURL takes the user and password of dsn; connections that are opened from now on use them, and

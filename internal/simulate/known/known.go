@@ -29,7 +29,6 @@ var defects = map[int]Defect{
 	14: {[]int{4}, "after a step back of the wall clock newer answers are dropped"},
 	17: {[]int{10}, "the loop spins when workers are lowered below what is in flight while the breaker is open"},
 	19: {[]int{5}, "SQLite reads take the time before they wait for a connection"},
-	22: {[]int{10}, "a connection that answers read-only (SQLSTATE 25006) is kept"},
 }
 
 // Has reports whether a defect is on the list.

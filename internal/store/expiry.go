@@ -15,7 +15,7 @@ func (s *Store) NextExpiry(ctx context.Context) (in time.Duration, ok bool, err 
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	var micros int64
-	err = s.query(ctx, reading, func(rows *sql.Rows) error {
+	err = s.query(ctx, asking, func(rows *sql.Rows) error {
 		ok = true
 		return rows.Scan(&micros)
 	}, s.nextExpiry)
@@ -30,7 +30,7 @@ func (s *Store) NextExpiry(ctx context.Context) (in time.Duration, ok bool, err 
 func (s *Store) DeleteExpired(ctx context.Context, limit int) (gone []callback.Expired, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	err = s.query(ctx, writing, func(rows *sql.Rows) error {
+	err = s.query(ctx, expiring, func(rows *sql.Rows) error {
 		var id, micros int64
 		err := rows.Scan(&id, &micros)
 		gone = append(gone, callback.Expired{ObjectID: id, Lag: time.Duration(micros) * time.Microsecond})

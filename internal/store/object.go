@@ -36,7 +36,7 @@ func (s *Store) readObjects(ctx context.Context, condition string, args ...any) 
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	var objects []callback.Object
-	err := s.query(ctx, reading, func(rows *sql.Rows) error {
+	err := s.query(ctx, answering, func(rows *sql.Rows) error {
 		var o callback.Object
 		err := rows.Scan(&o.ID, &o.Online, (*[]byte)(&o.Data), instant{&o.LastSeenAt}, instant{&o.StoredAt}, instant{&o.ExpiresAt}, instant{&o.FetchedAt})
 		objects = append(objects, o)

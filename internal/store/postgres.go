@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/url"
@@ -17,7 +16,9 @@ import (
 )
 
 const (
-	postgresConns       = 16
+	postgresReaders     = 11
+	postgresWriters     = 3
+	postgresExpirers    = 2
 	postgresIdle        = 5 * time.Minute
 	postgresLife        = 30 * time.Minute // a moved or resized server is found again
 	postgresDialTimeout = 5 * time.Second
@@ -79,17 +80,20 @@ func (s *Store) openPostgres(dsn string) error {
 		c.User, c.Password = now.User, now.Password
 		return nil
 	}
-	pool := stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(current), stdlib.OptionAfterConnect(prepareSession))
-	pool.SetMaxOpenConns(postgresConns)
-	pool.SetMaxIdleConns(postgresConns)
-	pool.SetConnMaxIdleTime(postgresIdle)
-	pool.SetConnMaxLifetime(postgresLife)
-	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), gormConfig())
-	if err != nil {
-		return errors.Join(fmt.Errorf("opening PostgreSQL: %w", err), pool.Close())
+	h := new(handles)
+	for _, kind := range []struct {
+		db          **gorm.DB
+		connections int
+	}{{&h.write, postgresWriters}, {&h.expire, postgresExpirers}, {&h.read, postgresReaders}} {
+		pool := stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(current), stdlib.OptionAfterConnect(prepareSession))
+		pool.SetConnMaxIdleTime(postgresIdle)
+		pool.SetConnMaxLifetime(postgresLife)
+		if err := h.add(kind.db, pool, postgres.New(postgres.Config{Conn: pool}), kind.connections); err != nil {
+			return fmt.Errorf("opening PostgreSQL: %w", err)
+		}
 	}
-	s.dialect, s.address = postgresDialect, addresses(config)
-	s.current = &handles{write: db, read: db, pools: []*sql.DB{pool}}
+	h.upkeep = h.expire
+	s.dialect, s.address, s.current = postgresDialect, addresses(config), h
 	s.migrate = func(ctx context.Context, _ *handles) error { return migratePostgres(ctx, s.config.Load().Copy()) }
 	return nil
 }

@@ -85,20 +85,19 @@ func (s *Store) openSQLite(path string, o Options) error {
 // read. The file is not read before they are used.
 func (f *file) open() (*handles, error) {
 	h := new(handles)
-	var err error
-	for _, connections := range []int{1, sqliteReaders} {
-		pool, opening := driver.Open(sqliteDSN(f.path, f.disk.VFS))
-		if opening != nil {
-			return nil, errors.Join(opening, h.Close())
-		}
-		h.pools = append(h.pools, pool)
-		pool.SetMaxOpenConns(connections)
-		pool.SetMaxIdleConns(connections)
-		h.write = h.read // the reader's comes last
-		if h.read, err = gorm.Open(gormlite.OpenDB(pool), gormConfig()); err != nil {
+	for _, kind := range []struct {
+		db          **gorm.DB
+		connections int
+	}{{&h.write, 1}, {&h.upkeep, 1}, {&h.read, sqliteReaders}} {
+		pool, err := driver.Open(sqliteDSN(f.path, f.disk.VFS))
+		if err != nil {
 			return nil, errors.Join(err, h.Close())
 		}
+		if err := h.add(kind.db, pool, gormlite.OpenDB(pool), kind.connections); err != nil {
+			return nil, err
+		}
 	}
+	h.expire = h.write
 	return h, nil
 }
 

@@ -30,12 +30,11 @@ const (
 
 // Options are what a Store needs besides its URL.
 type Options struct {
-	ObjectTTL  time.Duration // how long an object is kept after it was last stored; above zero
-	ReceiptTTL time.Duration // how long a receipt is kept after it was written; 0: no receipts are written
-	Logger     *slog.Logger  // nil: nothing is logged
-	// Now is the clock that decides what has expired in SQLite; nil: time.Now.
-	Now  func() time.Time
-	Disk disk.Disk // that the file of SQLite lies on
+	ObjectTTL  time.Duration    // how long an object is kept after it was last stored; above zero
+	ReceiptTTL time.Duration    // how long a receipt is kept after it was written; 0: no receipts are written
+	Logger     *slog.Logger     // nil: nothing is logged
+	Now        func() time.Time // the wall clock; nil: time.Now
+	Disk       disk.Disk        // that the file of SQLite lies on
 	// OnDamaged is called when the file of SQLite was found damaged and is about to be moved aside, OnSalvaged with the number of rows that
 	// came back from such a file, each time some do. nil: nobody is told.
 	OnDamaged  func()
@@ -53,7 +52,8 @@ type Store struct {
 	url        string                         // what Open was given
 	config     atomic.Pointer[pgx.ConnConfig] // of PostgreSQL's next connection
 	clock      func() time.Time
-	file       *file // of SQLite
+	file       *file        // of SQLite
+	readers    atomic.Int64 // requests that read or wait for it
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -129,7 +129,7 @@ func (s *Store) Close() error {
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	if err := s.query(ctx, reading, func(*sql.Rows) error { return nil }, `SELECT 1`); err != nil {
+	if err := s.query(ctx, asking, func(*sql.Rows) error { return nil }, `SELECT 1`); err != nil {
 		return fmt.Errorf("asking the database: %w", err)
 	}
 	return nil
@@ -144,7 +144,7 @@ func (s *Store) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	var may bool
-	err := s.query(ctx, reading, func(rows *sql.Rows) error { return rows.Scan(&may) }, `
+	err := s.query(ctx, asking, func(rows *sql.Rows) error { return rows.Scan(&may) }, `
 SELECT to_regclass('`+migrationTable+`') IS NOT NULL OR coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)`)
 	if err == nil && !may {
 		err = errors.New("its user may not make the tables: grant it CREATE on the schema")
@@ -161,7 +161,7 @@ func gormConfig() *gorm.Config {
 	return &gorm.Config{DisableAutomaticPing: true, SkipDefaultTransaction: true, Logger: logger.Discard}
 }
 
-// named adds to args what every statement may ask for: times and durations in microseconds.
+// named adds to args what every statement may ask for: times by the store's clock, and durations, in microseconds.
 func (s *Store) named(args ...any) []any {
 	return append(args,
 		sql.Named("now", s.clock().UnixMicro()),

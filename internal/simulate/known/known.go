@@ -20,7 +20,6 @@ type Defect struct {
 // clear of the hazards meanwhile. Whoever mends a defect takes it off the list.
 var defects = map[int]Defect{
 	4:  {[]int{10}, "a batch that is too slow for the database is repeated whole for ever"},
-	5:  {[]int{10}, "reads that wait starve the writer and the expirer on PostgreSQL"},
 	6:  {[]int{6}, "unfinished bodies fill the memory"},
 	7:  {[]int{6}, "with the database away the whole window is fetched and held, and stored hours later as if fresh"},
 	8:  {[]int{6}, "--pool-window does not bound the callbacks in memory"},
@@ -28,7 +27,6 @@ var defects = map[int]Defect{
 	13: {[]int{10, 12}, "nothing limits the load on the source"},
 	14: {[]int{4}, "after a step back of the wall clock newer answers are dropped"},
 	17: {[]int{10}, "the loop spins when workers are lowered below what is in flight while the breaker is open"},
-	19: {[]int{5}, "SQLite reads take the time before they wait for a connection"},
 }
 
 // Has reports whether a defect is on the list.

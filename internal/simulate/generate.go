@@ -342,7 +342,7 @@ func possibleFaults() []Kind {
 		SourceRefuses, SourceThrottles, DatabaseDown, DatabaseHangs, DatabaseForgets, DatabaseReadOnly, DatabaseSlow, DiskSlow,
 	}
 	for kind, hidden := range map[Kind][]int{
-		DiskError: {1, 2}, DiskFull: {2}, DiskHang: {11}, FlipBits: {20}, TearPages: {20}, ClockJumps: {14, 15},
+		DiskError: {1, 2}, DiskFull: {2}, DiskHang: {11}, FlipBits: {20}, TearPages: {20}, ClockJumps: {15},
 		SourceFails: {12}, SourceHangs: {12}, SourceSilent: {12}, SourceDrips: {12}, SourceGarbage: {12},
 	} {
 		if !slices.ContainsFunc(hidden, known.Has) {

@@ -116,6 +116,22 @@ func (s *Store) connected(ctx context.Context, to purpose, do func(*gorm.DB) err
 	})
 }
 
+// transact calls do in a transaction, on one connection. A single statement is a transaction by itself, two round trips cheaper, but for
+// SQLite: there the time goes into the file with it.
+func (s *Store) transact(ctx context.Context, to purpose, statements int, do func(*gorm.DB) error) error {
+	return s.connected(ctx, to, func(db *gorm.DB) error {
+		if statements == 1 && !s.embedded {
+			return do(db)
+		}
+		return db.Transaction(func(tx *gorm.DB) error {
+			if err := do(tx); err != nil || !s.embedded {
+				return err
+			}
+			return tx.Exec(keepClock, sql.Named("now", s.clock.now())).Error
+		})
+	})
+}
+
 // query calls scan for every row. It returns only after the statement has ended, so that what it wrote is committed.
 func (s *Store) query(ctx context.Context, to purpose, scan func(*sql.Rows) error, statement string, args ...any) error {
 	return s.connected(ctx, to, func(db *gorm.DB) error { return s.queryOn(db, scan, statement, args...) })

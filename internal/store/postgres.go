@@ -33,7 +33,8 @@ const (
 // overdue rows, would then read all of them for each chunk, a million times a million after an outage. The ARRAY is made once;
 // IN (SELECT … LIMIT) may be run again for each row.
 var postgresDialect = dialect{
-	now: `statement_timestamp()`,
+	now:  `statement_timestamp()`,
+	time: `SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)`,
 	saveObjects: `
 INSERT INTO objects AS o (id, online, data, last_seen_at, fetched_at, stored_at, expires_at)
 SELECT u.i, u.o, coalesce(u.d, 'null'),

@@ -113,7 +113,7 @@ func (s *Store) SaveDamaged(ctx context.Context, receipts []callback.Receipt) er
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	now := s.clock()
+	now := s.wall()
 	damaged := lastReceipts(receipts)
 	for i := range damaged {
 		r := &damaged[i]

@@ -16,6 +16,12 @@ import (
 
 const sqliteReaders = 4
 
+// What the clock showed when something was saved or expired last, for the next process: see clock.
+const (
+	keepClock = `UPDATE clock SET at = max(at, @now)`
+	keptClock = `SELECT at FROM clock`
+)
+
 // The statements of SQLite. WHERE true keeps the parser from taking ON CONFLICT for the condition of a join.
 var sqliteDialect = dialect{
 	embedded: true,
@@ -73,9 +79,14 @@ func (s *Store) openSQLite(path string, o Options) error {
 		if errors.Is(err, sqlite3.NOTADB) { // whatever it was found by
 			err = sqlite3.NOTADB
 		}
+		var at int64
+		if err == nil {
+			err = h.write.WithContext(ctx).Raw(keptClock).Row().Scan(&at)
+		}
 		if err != nil {
 			return fmt.Errorf("the database %s: %w", path, err)
 		}
+		s.clock.advance(at)
 		return nil
 	}
 	return nil

@@ -1,7 +1,7 @@
 // Package store keeps objects, receipts and dead letters in PostgreSQL or SQLite, through gorm.
 //
 // Statements are written out in SQL: gorm takes a zero key for "unset", and a batch that travels as one JSON parameter has no limit of rows.
-// Of PostgreSQL the database's clock decides what has expired, for writing, reading and deleting; of SQLite the process's.
+// Of PostgreSQL the database's clock decides what has expired, for writing, reading and deleting; of SQLite one of the store's own, see clock.
 package store
 
 import (
@@ -51,7 +51,8 @@ type Store struct {
 	receiptTTL time.Duration
 	url        string                         // what Open was given
 	config     atomic.Pointer[pgx.ConnConfig] // of PostgreSQL's next connection
-	clock      func() time.Time
+	wall       func() time.Time
+	clock      *clock
 	file       *file        // of SQLite
 	readers    atomic.Int64 // requests that read or wait for it
 
@@ -69,6 +70,7 @@ type Store struct {
 type dialect struct {
 	embedded        bool
 	now             string // the clock that decides, as an SQL expression
+	time            string // asks for the time of the database's clock, in microseconds; empty where it has none
 	saveObjects     string
 	insertReceipts  string // without what becomes of a conflict
 	saveDeadLetters string
@@ -88,10 +90,11 @@ func Open(url string, o Options) (*Store, error) {
 	if o.ObjectTTL <= 0 {
 		return nil, fmt.Errorf("the object TTL must be above zero, not %v", o.ObjectTTL)
 	}
-	s := &Store{receiptTTL: o.ReceiptTTL, log: o.Logger, url: url, clock: o.Now}
-	if s.clock == nil {
-		s.clock = time.Now
+	s := &Store{receiptTTL: o.ReceiptTTL, log: o.Logger, url: url, wall: o.Now}
+	if s.wall == nil {
+		s.wall = time.Now
 	}
+	s.clock = newClock(s.wall())
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -164,7 +167,7 @@ func gormConfig() *gorm.Config {
 // named adds to args what every statement may ask for: times by the store's clock, and durations, in microseconds.
 func (s *Store) named(args ...any) []any {
 	return append(args,
-		sql.Named("now", s.clock().UnixMicro()),
+		sql.Named("now", s.clock.now()),
 		sql.Named("object_ttl", time.Duration(s.objectTTL.Load()).Microseconds()),
 		sql.Named("receipt_ttl", s.receiptTTL.Microseconds()))
 }

@@ -25,7 +25,6 @@ var defects = map[int]Defect{
 	8:  {[]int{6}, "--pool-window does not bound the callbacks in memory"},
 	12: {[]int{2, 12}, "an outage that fewer than ten ids see makes dead letters"},
 	13: {[]int{10, 12}, "nothing limits the load on the source"},
-	14: {[]int{4}, "after a step back of the wall clock newer answers are dropped"},
 	17: {[]int{10}, "the loop spins when workers are lowered below what is in flight while the breaker is open"},
 }
 

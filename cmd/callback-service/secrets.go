@@ -71,7 +71,7 @@ func openSource(cfg *config, files *reload.Files, log *slog.Logger, world edges)
 	options := source.Options{
 		Timeout: cfg.Source.Timeout, MaxBody: cfg.Source.MaxBody, CAFile: cfg.Source.CA,
 		Workers: dispatch.MaxWorkers, Wrap: telemetry.Transport, // workers may grow, and idle connections end by themselves
-		Dial: world.dial, Now: world.now,
+		Dial: world.dial,
 	}
 	change := func(set func(*source.Options)) error {
 		next := options

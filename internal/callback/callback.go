@@ -84,7 +84,8 @@ type Object struct {
 	ExpiresAt time.Time `json:"expires_at"`
 	// Data is the source's answer: one valid JSON value.
 	Data json.RawMessage `json:"data"`
-	// FetchedAt is when the fetch began. Of two answers for one id the one with the later FetchedAt wins.
+	// FetchedAt is when the fetch began, with the monotonic reading of time.Now, which alone counts. Of two answers for one id the one with
+	// the later FetchedAt wins.
 	FetchedAt time.Time `json:"-"`
 }
 

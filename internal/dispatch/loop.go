@@ -152,7 +152,7 @@ func (l *loop) start(cb *callback.Callback, now time.Time) {
 // when they are first needed and then stay.
 func (l *loop) launch(now time.Time) {
 	l.limit.setMost(now, l.settings.Load().Workers)
-	for room := l.limit.room(now); room > 0 && l.window.ready() > 0 && l.unsaved.bytes < unsavedBytes; room-- {
+	for room := l.limit.room(now); room > 0 && l.window.ready() > 0 && l.unsaved.mayGrow(l.busy); room-- {
 		t := l.window.pick(l.limit.down())
 		l.window.begin(t)
 		if l.busy == l.spawned {

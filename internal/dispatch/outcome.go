@@ -17,7 +17,7 @@ const (
 	// slowSave halves the batches to come, and quickSave doubles them.
 	slowSave, quickSave = 2 * time.Second, 250 * time.Millisecond
 
-	// unsavedBytes are the answers that may wait for the database. With more nothing is fetched, so that the fetches in flight come on top.
+	// unsavedBytes are the answers that may wait for the database. With more nothing is fetched.
 	unsavedBytes    = 64 << 20
 	outcomeOverhead = 256 // bytes of an outcome besides its data
 	waiterOverhead  = 16  // and of each that it served
@@ -82,6 +82,11 @@ type unsaved struct {
 }
 
 func (u *unsaved) len() int { return len(u.queue) + len(u.isolated) + len(u.inHand) }
+
+// mayGrow reports whether there is room for the answer of one more fetch, if all those in flight are as long as the others.
+func (u *unsaved) mayGrow(inFlight int) bool {
+	return u.bytes+(inFlight+1)*(u.bytes/max(1, u.len())) < unsavedBytes
+}
 
 func (u *unsaved) add(o *outcome, now time.Time) {
 	if len(u.queue) == 0 {

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"callback-service/internal/simulate/known"
 )
 
 // Plan is a whole run, decided before it begins: what the service is told, who asks what of it, and what
@@ -144,7 +142,7 @@ type generator struct {
 	at   map[time.Duration]bool // moments that are taken
 }
 
-// Generate is the run of a seed. Hazards that are known to break a promise today stay out of it, see package known.
+// Generate is the run of a seed.
 func Generate(seed uint64) Plan {
 	g := &generator{plan: Plan{Name: fmt.Sprintf("seed %d", seed), Seed: seed}, at: map[time.Duration]bool{}}
 	g.Rand = g.plan.stream("plan")
@@ -195,7 +193,7 @@ func (g *generator) options() {
 	p.Quiet = g.between(10*time.Second, 40*time.Second)
 	p.Bound = 5 * time.Minute
 	p.TTL = pick(g, 2*time.Second, 5*time.Second, 10*time.Second)
-	p.NamesFade = !known.Has(16)
+	p.NamesFade = true
 	p.Flags = map[string]string{
 		"pool-workers":      pick(g, "1", "4", "16", "64", "512"),
 		"pool-window":       pick(g, "200", "1000", "65536"),
@@ -203,12 +201,12 @@ func (g *generator) options() {
 		"object-keep":       pick(g, "all", "all", "online"),
 		"pool-max-attempts": pick(g, "4", "8"),
 	}
-	if !known.Has(8) && g.chance(0.2) {
+	if g.chance(0.2) {
 		p.Flags["pool-window"] = "50"
 	}
 	p.Source = SourceModel{Fastest: pick(g, time.Millisecond, 20*time.Millisecond, 300*time.Millisecond)}
 	p.Source.Slowest = p.Source.Fastest * time.Duration(1+g.IntN(4))
-	if !known.Has(13) && g.chance(0.2) {
+	if g.chance(0.2) {
 		p.Source.Knee = 1 + g.IntN(64)
 	}
 }
@@ -220,10 +218,7 @@ func (g *generator) objects() {
 	if p.ThrottledFor = pick(g, time.Second, 20*time.Second, time.Minute, time.Hour); p.ThrottledFor == time.Hour {
 		p.Bound += time.Hour
 	}
-	traits := []Trait{Missing, Missing, Offline, Offline, FailsOnce, Hostile, Malformed, OtherID, Huge, Poison}
-	if !known.Has(3) {
-		traits = append(traits, Throttled)
-	}
+	traits := []Trait{Missing, Missing, Offline, Offline, FailsOnce, Hostile, Malformed, OtherID, Huge, Poison, Throttled}
 	for range g.IntN(12) {
 		p.Traits[g.Int64N(200)] = pick(g, traits...)
 	}
@@ -260,7 +255,7 @@ func (g *generator) window(longest time.Duration) (at, lasts time.Duration) {
 func (g *generator) trouble() {
 	p := &g.plan
 	for range g.IntN(4) {
-		f := Fault{Kind: pick(g, possibleFaults()...)}
+		f := Fault{Kind: pick(g, possibleFaults...)}
 		f.At, f.For = g.window(p.Quiet)
 		g.detail(&f)
 		p.Faults = append(p.Faults, f)
@@ -291,9 +286,6 @@ func (g *generator) failingWrites() {
 // wrong besides, and the others must not notice much.
 func (g *generator) rudeness() {
 	p := &g.plan
-	if known.Has(3) || known.Has(9) || known.Has(13) || known.Has(21) {
-		return
-	}
 	p.Faults, p.Endings, p.Changes = nil, nil, nil
 	for i := range p.Posts {
 		p.Posts[i].Within = time.Minute + 2*p.longestWork()
@@ -336,21 +328,9 @@ func Lying(seed uint64) Plan {
 	return g.plan
 }
 
-// possibleFaults are the faults that do not lead straight to what is known.
-func possibleFaults() []Kind {
-	kinds := []Kind{
-		SourceRefuses, SourceThrottles, DatabaseDown, DatabaseHangs, DatabaseForgets, DatabaseReadOnly, DatabaseSlow, DiskSlow,
-	}
-	for kind, hidden := range map[Kind][]int{
-		DiskError: {1, 2}, DiskFull: {2}, DiskHang: {11}, FlipBits: {20}, TearPages: {20}, ClockJumps: {14, 15},
-		SourceFails: {12}, SourceHangs: {12}, SourceSilent: {12}, SourceDrips: {12}, SourceGarbage: {12},
-	} {
-		if !slices.ContainsFunc(hidden, known.Has) {
-			kinds = append(kinds, kind)
-		}
-	}
-	slices.Sort(kinds)
-	return kinds
+var possibleFaults = []Kind{
+	ClockJumps, DatabaseDown, DatabaseForgets, DatabaseHangs, DatabaseReadOnly, DatabaseSlow, DiskError, DiskFull, DiskHang, DiskSlow, FlipBits,
+	SourceDrips, SourceFails, SourceGarbage, SourceHangs, SourceRefuses, SourceSilent, SourceThrottles, TearPages,
 }
 
 func (g *generator) detail(f *Fault) {
@@ -366,10 +346,7 @@ func (g *generator) detail(f *Fault) {
 	case SourceDrips:
 		f.Took = pick(g, time.Millisecond, 100*time.Millisecond)
 	case DatabaseSlow:
-		f.Took = pick(g, time.Millisecond, 10*time.Millisecond)
-		if !known.Has(4) {
-			f.Took = pick(g, time.Millisecond, 30*time.Millisecond, 100*time.Millisecond)
-		}
+		f.Took = pick(g, time.Millisecond, 30*time.Millisecond, 100*time.Millisecond)
 	case ClockJumps:
 		f.For, f.Took = 0, pick(g, -time.Hour, -3*time.Second, 3*time.Second, time.Hour)
 	case FlipBits, TearPages:
@@ -385,9 +362,7 @@ func (g *generator) people() {
 		c := Change{Method: "PATCH", Path: "/admin/config", At: g.moment(0, p.Quiet)}
 		switch g.IntN(3) {
 		case 0:
-			if !known.Has(17) || !g.plan.has(SourceRefuses) {
-				c.Body = fmt.Sprintf(`{"pool_workers":%d}`, pick(g, 1, 8, mostWorkers))
-			}
+			c.Body = fmt.Sprintf(`{"pool_workers":%d}`, pick(g, 1, 8, mostWorkers))
 		case 1:
 			c.Body = `{"paused":true}`
 			p.Changes = append(p.Changes, Change{Method: "PATCH", Path: "/admin/config", At: g.moment(c.At, p.Quiet), Body: `{"paused":false}`})

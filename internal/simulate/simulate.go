@@ -4,7 +4,7 @@
 //
 // Three files matter to who reads a failure: generate.go is what a seed becomes, world.go (with disk.go,
 // network.go, source.go and database.go) is what is simulated, check.go (with settle.go, for what takes time to
-// show) is what the promises are held against. scenarios.go has the least runs that show what is known to be wrong, see package known.
+// show) is what the promises are held against. scenarios.go has the least runs that showed what was wrong once.
 //
 // Each run has two phases. While faults rage, safety is checked: answers, order, expiry, what is fetched.
 // From Plan.Quiet on nothing is wrong any more, and within Plan.Bound everything acknowledged is done.

@@ -51,7 +51,7 @@ type World struct {
 
 	mu     sync.Mutex
 	lives  int
-	good   int64 // ids of postGood
+	good   int64    // ids of postGood
 	mounts []*mount // of all lives
 }
 

@@ -37,7 +37,6 @@ type Client struct {
 	proxy   func(*http.Request) (*url.URL, error)
 	access  atomic.Pointer[access]
 	buffers sync.Pool // of *bytes.Buffer
-	now     func() time.Time
 }
 
 // access is what Renew replaces as a whole.
@@ -74,10 +73,6 @@ func New(o Options) (*Client, error) {
 	c := &Client{
 		timeout: o.Timeout, maxBody: min(o.MaxBody, math.MaxInt64-1), base: base, roots: roots, proxy: proxy,
 		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
-		now:     o.Now,
-	}
-	if c.now == nil {
-		c.now = time.Now
 	}
 	if err := c.Renew(o); err != nil {
 		return nil, err
@@ -141,7 +136,7 @@ func (c *Client) Fetch(ctx context.Context, id int64) (callback.Object, error) {
 	// A twelfth of what a fetch costs us on loopback; a timer and a cancel of our own cost as much.
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	began := c.now()
+	began := time.Now()
 	o, err := c.get(limited, id)
 	if err == nil {
 		o.FetchedAt = began

@@ -75,6 +75,7 @@ func TestFetch(t *testing.T) {
 		require.True(t, o.Online)
 		require.Equal(t, fmt.Sprintf(`{"id": %d, "online":true, "x":[1,{}]}`, id), string(o.Data))
 		require.WithinRange(t, o.FetchedAt, before, time.Now())
+		require.Contains(t, o.FetchedAt.String(), "m=", "the monotonic reading, by which the store orders answers")
 	}
 }
 

@@ -29,8 +29,6 @@ type Options struct {
 	Certificate *tls.Certificate // shown to a source that asks for one; nil: none
 	// Dial connects to the source; nil: a net.Dialer does.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Now is the wall clock, by which answers are ordered; nil: time.Now.
-	Now func() time.Time
 }
 
 // newTransport keeps a connection for each worker: with the default of two idle ones a host, most fetches would dial.

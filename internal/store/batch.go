@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -27,22 +28,16 @@ func (s *Store) Save(ctx context.Context, b callback.Batch) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	run := func(db *gorm.DB, st statement) error {
-		return db.Exec(st.sql, s.named(sql.Named("rows", st.rows))...).Error
-	}
-	err := s.use(ctx, func(h *handles) error {
-		db := h.write.WithContext(ctx)
-		if len(statements) == 1 { // a transaction by itself, two round trips cheaper
-			return run(db, statements[0])
+	err := s.transact(ctx, saving, len(statements), func(db *gorm.DB) error {
+		if err := s.askTime(db); err != nil {
+			return err
 		}
-		return db.Transaction(func(tx *gorm.DB) error {
-			for _, statement := range statements {
-				if err := run(tx, statement); err != nil {
-					return err
-				}
+		for _, st := range statements {
+			if err := db.Exec(st.sql, s.named(sql.Named("rows", st.rows()))...).Error; err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+		return nil
 	})
 	if err != nil {
 		return saveError(fmt.Errorf("saving %d objects, %d dead letters, %d receipts: %w", len(b.Objects), len(b.DeadLetters), len(b.Receipts), err))
@@ -50,21 +45,38 @@ func (s *Store) Save(ctx context.Context, b callback.Batch) error {
 	return nil
 }
 
+// askTime has the store's clock follow the database's, with each try of a save: it may be another server than at the last one.
+func (s *Store) askTime(db *gorm.DB) error {
+	if s.time == "" {
+		return nil
+	}
+	var shown int64
+	before := time.Now()
+	if err := db.Raw(s.time).Row().Scan(&shown); err != nil {
+		return err
+	}
+	s.clock.observe(shown, before, time.Now())
+	return nil
+}
+
 type statement struct {
 	sql  string
-	rows string // JSON
+	rows func() string // the JSON, by the store's clock of now
 }
 
 func (s *Store) statements(b callback.Batch) []statement {
 	var all []statement
 	if len(b.Objects) > 0 {
-		all = append(all, statement{s.saveObjects, objectRows(newestObjects(b.Objects))})
+		objects := newestObjects(b.Objects)
+		all = append(all, statement{s.saveObjects, func() string { return objectRows(objects, s.clock.at) }})
 	}
 	if len(b.DeadLetters) > 0 {
-		all = append(all, statement{s.saveDeadLetters, deadLetterRows(newestDeadLetters(b.DeadLetters))})
+		rows := deadLetterRows(newestDeadLetters(b.DeadLetters))
+		all = append(all, statement{s.saveDeadLetters, func() string { return rows }})
 	}
 	if len(b.Receipts) > 0 && s.receiptTTL > 0 {
-		all = append(all, statement{s.insertReceipts + receiptConflict, receiptRows(lastReceipts(b.Receipts))})
+		rows := receiptRows(lastReceipts(b.Receipts))
+		all = append(all, statement{s.insertReceipts + receiptConflict, func() string { return rows }})
 	}
 	return all
 }

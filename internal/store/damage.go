@@ -192,7 +192,7 @@ type replacement struct {
 func (s *Store) renewed(r *replacement) (*handles, error) {
 	f := s.file
 	if r.to == "" {
-		to, err := f.freeName(s.clock())
+		to, err := f.freeName(s.wall())
 		if err != nil {
 			return nil, err
 		}

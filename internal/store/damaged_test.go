@@ -84,7 +84,7 @@ func TestDamagedReceiptsHaveAnIndex(t *testing.T) {
 	s := migrated(t, engines["sqlite"](t))
 	condition, args := receiptCondition(callback.ReceiptQuery{Status: callback.StatusDamaged})
 	var plan string
-	err := s.query(context.Background(), reading, func(rows *sql.Rows) error {
+	err := s.query(context.Background(), answering, func(rows *sql.Rows) error {
 		var a, b, c int
 		return rows.Scan(&a, &b, &c, &plan)
 	}, `EXPLAIN QUERY PLAN `+selectReceipts+condition+` ORDER BY callback_id DESC LIMIT 10`, args...)

@@ -16,7 +16,7 @@ func (s *Store) DeadLetters(ctx context.Context, q callback.DeadLetterQuery) (fo
 	statement := `SELECT sender, object_id, callback_id, reason, detail, attempts, failed_at FROM dead_letters WHERE (sender, object_id) > (@after_sender, @after_id) AND ` +
 		condition + ` ORDER BY sender, object_id LIMIT @limit`
 	args = append(args, sql.Named("after_sender", clean(q.AfterSender, maxName)), sql.Named("after_id", q.AfterID), sql.Named("limit", q.Limit))
-	err = s.query(ctx, reading, func(rows *sql.Rows) error {
+	err = s.query(ctx, answering, func(rows *sql.Rows) error {
 		var l callback.DeadLetter
 		err := rows.Scan(&l.Sender, &l.ObjectID, &l.CallbackID, &l.Reason, &l.Detail, &l.Attempts, instant{&l.FailedAt})
 		found = append(found, l)
@@ -33,7 +33,7 @@ func (s *Store) CountDeadLetters(ctx context.Context, q callback.DeadLetterQuery
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	condition, args := s.deadLetterCondition(q)
-	err = s.query(ctx, reading, func(rows *sql.Rows) error { return rows.Scan(&n) }, `SELECT count(*) FROM dead_letters WHERE `+condition, args...)
+	err = s.query(ctx, answering, func(rows *sql.Rows) error { return rows.Scan(&n) }, `SELECT count(*) FROM dead_letters WHERE `+condition, args...)
 	if err != nil {
 		return 0, unavailable(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"gorm.io/gorm"
+
 	"callback-service/internal/callback"
 )
 
@@ -15,7 +17,7 @@ func (s *Store) NextExpiry(ctx context.Context) (in time.Duration, ok bool, err 
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	var micros int64
-	err = s.query(ctx, reading, func(rows *sql.Rows) error {
+	err = s.query(ctx, asking, func(rows *sql.Rows) error {
 		ok = true
 		return rows.Scan(&micros)
 	}, s.nextExpiry)
@@ -30,12 +32,14 @@ func (s *Store) NextExpiry(ctx context.Context) (in time.Duration, ok bool, err 
 func (s *Store) DeleteExpired(ctx context.Context, limit int) (gone []callback.Expired, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	err = s.query(ctx, writing, func(rows *sql.Rows) error {
-		var id, micros int64
-		err := rows.Scan(&id, &micros)
-		gone = append(gone, callback.Expired{ObjectID: id, Lag: time.Duration(micros) * time.Microsecond})
-		return err
-	}, s.deleteExpired, sql.Named("limit", limit))
+	err = s.transact(ctx, expiring, 1, func(db *gorm.DB) error {
+		return s.queryOn(db, func(rows *sql.Rows) error {
+			var id, micros int64
+			err := rows.Scan(&id, &micros)
+			gone = append(gone, callback.Expired{ObjectID: id, Lag: time.Duration(micros) * time.Microsecond})
+			return err
+		}, s.deleteExpired, sql.Named("limit", limit))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("deleting expired objects: %w", err)
 	}

@@ -111,7 +111,7 @@ func TestRenewedAfterTheSnapshotIsNotDeleted(t *testing.T) {
 	deleted := make(chan int)
 	go func() {
 		n := 0
-		assert.NoError(t, s.query(context.Background(), writing, func(*sql.Rows) error { n++; return nil }, held, sql.Named("limit", 10)))
+		assert.NoError(t, s.query(context.Background(), expiring, func(*sql.Rows) error { n++; return nil }, held, sql.Named("limit", 10)))
 		deleted <- n
 	}()
 	require.Eventually(t, func() bool {

@@ -8,13 +8,27 @@ import (
 	"sync"
 
 	"gorm.io/gorm"
+
+	"callback-service/internal/callback"
 )
 
-// handles are the connections to the database: two pools for SQLite, one for PostgreSQL. Those of a file that was damaged are replaced.
+// handles are the connections to the database: a pool for each purpose, so that none waits for another's work, except that all who write to
+// SQLite share its one writer. Those of a file that was damaged are replaced.
 type handles struct {
-	write, read *gorm.DB
-	pools       []*sql.DB      // the writer's first
-	users       sync.WaitGroup // calls that use them; grows only while they are current
+	write, expire, upkeep, read *gorm.DB
+	pools                       []*sql.DB      // the writer's first
+	users                       sync.WaitGroup // calls that use them; grows only while they are current
+}
+
+// add makes a pool of connections that are kept, and closes all when that fails.
+func (h *handles) add(to **gorm.DB, pool *sql.DB, d gorm.Dialector, connections int) (err error) {
+	h.pools = append(h.pools, pool)
+	pool.SetMaxOpenConns(connections)
+	pool.SetMaxIdleConns(connections)
+	if *to, err = gorm.Open(d, gormConfig()); err != nil {
+		return errors.Join(err, h.Close())
+	}
+	return nil
 }
 
 func (h *handles) Close() error {
@@ -29,16 +43,28 @@ func (h *handles) Close() error {
 type purpose int
 
 const (
-	reading purpose = iota
-	writing
+	answering purpose = iota // requests, which read; see maxReaders
+	asking                   // reads of the service's own: when to expire what, whether the database answers
+	expiring                 // deletes what has expired
+	saving                   // all other writes
 )
 
 func (h *handles) to(p purpose) *gorm.DB {
-	if p == writing {
+	switch p {
+	case saving:
 		return h.write
+	case expiring:
+		return h.expire
+	case asking:
+		return h.upkeep
+	default:
+		return h.read
 	}
-	return h.read
 }
+
+// maxReaders is how many requests may read or wait for a connection. More than that wait for nothing good: whoever comes later is told so at
+// once.
+const maxReaders = 256
 
 // use calls do with the handles of now. Errors are explained.
 func (s *Store) use(ctx context.Context, do func(*handles) error) error {
@@ -77,31 +103,63 @@ func (s *Store) enter(ctx context.Context) (*handles, error) {
 	}
 }
 
-// query calls scan for every row. It returns only after the statement has ended, so that what it wrote is committed.
-func (s *Store) query(ctx context.Context, to purpose, scan func(*sql.Rows) error, statement string, args ...any) error {
-	return s.use(ctx, func(h *handles) (err error) {
-		rows, err := h.to(to).WithContext(ctx).Raw(statement, s.asked(statement, args)...).Rows()
-		if err != nil {
-			return err
+// connected calls do with a connection for a purpose, once there is one: times that are taken in do have not waited for it.
+func (s *Store) connected(ctx context.Context, to purpose, do func(*gorm.DB) error) error {
+	if to == answering {
+		defer s.readers.Add(-1)
+		if s.readers.Add(1) > maxReaders {
+			return &callback.Error{Code: callback.Overloaded, Detail: "too many requests read the database: try again later", RetryAfter: retryAfter}
 		}
-		defer func() {
-			if closing := rows.Close(); err == nil {
-				err = closing
-			}
-		}()
-		for rows.Next() {
-			if err := scan(rows); err != nil {
+	}
+	return s.use(ctx, func(h *handles) error {
+		return h.to(to).WithContext(ctx).Connection(func(db *gorm.DB) error { return do(db.WithContext(ctx)) })
+	})
+}
+
+// transact calls do in a transaction, on one connection. A single statement is a transaction by itself, two round trips cheaper, but for
+// SQLite: there the time goes into the file with it.
+func (s *Store) transact(ctx context.Context, to purpose, statements int, do func(*gorm.DB) error) error {
+	return s.connected(ctx, to, func(db *gorm.DB) error {
+		if statements == 1 && !s.embedded {
+			return do(db)
+		}
+		return db.Transaction(func(tx *gorm.DB) error {
+			if err := do(tx); err != nil || !s.embedded {
 				return err
 			}
-		}
-		return rows.Err()
+			return tx.Exec(keepClock, sql.Named("now", s.clock.now())).Error
+		})
 	})
+}
+
+// query calls scan for every row. It returns only after the statement has ended, so that what it wrote is committed.
+func (s *Store) query(ctx context.Context, to purpose, scan func(*sql.Rows) error, statement string, args ...any) error {
+	return s.connected(ctx, to, func(db *gorm.DB) error { return s.queryOn(db, scan, statement, args...) })
+}
+
+// queryOn is query on a connection.
+func (s *Store) queryOn(db *gorm.DB, scan func(*sql.Rows) error, statement string, args ...any) (err error) {
+	rows, err := db.Raw(statement, s.asked(statement, args)...).Rows()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if closing := rows.Close(); err == nil {
+			err = closing
+		}
+	}()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // exec runs a statement that writes, and returns how many rows it changed.
 func (s *Store) exec(ctx context.Context, statement string, args ...any) (changed int, err error) {
-	err = s.use(ctx, func(h *handles) error {
-		result := h.write.WithContext(ctx).Exec(statement, s.asked(statement, args)...)
+	err = s.connected(ctx, saving, func(db *gorm.DB) error {
+		result := db.Exec(statement, s.asked(statement, args)...)
 		changed = int(result.RowsAffected)
 		return result.Error
 	})

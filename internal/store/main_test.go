@@ -85,3 +85,18 @@ func count(t testing.TB, s *Store, table string) int {
 	require.NoError(t, s.current.read.Raw(`SELECT count(*) FROM `+table).Scan(&n).Error)
 	return n
 }
+
+// holdTable has another session hold a lock on a table until unlock is called.
+func holdTable(t *testing.T, url, table string) (unlock func()) {
+	t.Helper()
+	db, err := sql.Open("pgx", url)
+	require.NoError(t, err)
+	tx, err := db.Begin()
+	require.NoError(t, err)
+	_, err = tx.Exec(`LOCK TABLE ` + table)
+	require.NoError(t, err)
+	return func() {
+		require.NoError(t, tx.Rollback())
+		require.NoError(t, db.Close())
+	}
+}

@@ -39,10 +39,11 @@ func TestSetURL(t *testing.T) {
 
 	run(`ALTER ROLE ` + role + ` PASSWORD 'two'`)
 	require.NoError(t, s.Ping(ctx), "the open connection stays")
-	pool := s.current.pools[0]
 	reconnect := func() {
-		pool.SetMaxIdleConns(0)
-		pool.SetMaxIdleConns(postgresConns)
+		for _, pool := range s.current.pools {
+			pool.SetMaxIdleConns(0)
+			pool.SetMaxIdleConns(1)
+		}
 	}
 	reconnect()
 	if s.Ping(ctx) == nil {

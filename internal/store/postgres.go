@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"net/url"
@@ -10,13 +9,16 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 )
 
 const (
-	postgresConns       = 16
+	postgresReaders     = 11
+	postgresWriters     = 3
+	postgresExpirers    = 2
 	postgresIdle        = 5 * time.Minute
 	postgresLife        = 30 * time.Minute // a moved or resized server is found again
 	postgresDialTimeout = 5 * time.Second
@@ -31,7 +33,8 @@ const (
 // overdue rows, would then read all of them for each chunk, a million times a million after an outage. The ARRAY is made once;
 // IN (SELECT … LIMIT) may be run again for each row.
 var postgresDialect = dialect{
-	now: `statement_timestamp()`,
+	now:  `statement_timestamp()`,
+	time: `SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)`,
 	saveObjects: `
 INSERT INTO objects AS o (id, online, data, last_seen_at, fetched_at, stored_at, expires_at)
 SELECT u.i, u.o, coalesce(u.d, 'null'),
@@ -78,17 +81,20 @@ func (s *Store) openPostgres(dsn string) error {
 		c.User, c.Password = now.User, now.Password
 		return nil
 	}
-	pool := stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(current), stdlib.OptionAfterConnect(prepareSession))
-	pool.SetMaxOpenConns(postgresConns)
-	pool.SetMaxIdleConns(postgresConns)
-	pool.SetConnMaxIdleTime(postgresIdle)
-	pool.SetConnMaxLifetime(postgresLife)
-	db, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), gormConfig())
-	if err != nil {
-		return errors.Join(fmt.Errorf("opening PostgreSQL: %w", err), pool.Close())
+	h := new(handles)
+	for _, kind := range []struct {
+		db          **gorm.DB
+		connections int
+	}{{&h.write, postgresWriters}, {&h.expire, postgresExpirers}, {&h.read, postgresReaders}} {
+		pool := stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(current), stdlib.OptionAfterConnect(prepareSession))
+		pool.SetConnMaxIdleTime(postgresIdle)
+		pool.SetConnMaxLifetime(postgresLife)
+		if err := h.add(kind.db, pool, postgres.New(postgres.Config{Conn: pool}), kind.connections); err != nil {
+			return fmt.Errorf("opening PostgreSQL: %w", err)
+		}
 	}
-	s.dialect, s.address = postgresDialect, addresses(config)
-	s.current = &handles{write: db, read: db, pools: []*sql.DB{pool}}
+	h.upkeep = h.expire
+	s.dialect, s.address, s.current = postgresDialect, addresses(config), h
 	s.migrate = func(ctx context.Context, _ *handles) error { return migratePostgres(ctx, s.config.Load().Copy()) }
 	return nil
 }
@@ -120,7 +126,16 @@ func parsePostgres(dsn string) (*pgx.ConnConfig, error) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "callback-service"
 	}
+	config.OnPgError = keepUnlessReadOnly(config.OnPgError)
 	return config, nil
+}
+
+// keepUnlessReadOnly says after which errors of the server a connection is kept. A server that takes no writes has become a standby, or was
+// one when the connection was made: another connection may find the primary.
+func keepUnlessReadOnly(keep pgconn.PgErrorHandler) pgconn.PgErrorHandler {
+	return func(c *pgconn.PgConn, err *pgconn.PgError) bool {
+		return err.Code != readOnlyTransaction && keep(c, err)
+	}
 }
 
 // SetURL takes the user and password of dsn; connections that are opened from now on use them, and

@@ -41,7 +41,7 @@ func (s *Store) CountReceipts(ctx context.Context, q callback.ReceiptQuery, exce
 		condition += ` AND callback_id NOT IN (` + s.names + `)`
 		args = append(args, sql.Named("names", mustJSON(except)))
 	}
-	err = s.query(ctx, reading, func(rows *sql.Rows) error { return rows.Scan(&n) }, `SELECT count(*) FROM receipts WHERE `+condition, args...)
+	err = s.query(ctx, answering, func(rows *sql.Rows) error { return rows.Scan(&n) }, `SELECT count(*) FROM receipts WHERE `+condition, args...)
 	if err != nil {
 		return 0, unavailable(err)
 	}
@@ -76,7 +76,7 @@ func (s *Store) readReceipts(ctx context.Context, condition string, args ...any)
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	var found []callback.Receipt
-	err := s.query(ctx, reading, func(rows *sql.Rows) error {
+	err := s.query(ctx, answering, func(rows *sql.Rows) error {
 		var r callback.Receipt
 		var done time.Time
 		err := rows.Scan(&r.CallbackID, &r.Sender, &r.Tag, &r.Status, &r.Objects, &r.Stored, &r.Missing, &r.Skipped, &r.Failed,
@@ -113,7 +113,7 @@ func (s *Store) SaveDamaged(ctx context.Context, receipts []callback.Receipt) er
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	now := s.clock()
+	now := s.wall()
 	damaged := lastReceipts(receipts)
 	for i := range damaged {
 		r := &damaged[i]
@@ -134,7 +134,7 @@ func (s *Store) Done(ctx context.Context, ids []string) (map[string]callback.Sta
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	err := s.query(ctx, reading, func(rows *sql.Rows) error {
+	err := s.query(ctx, asking, func(rows *sql.Rows) error {
 		var id string
 		var status callback.Status
 		err := rows.Scan(&id, &status)

@@ -99,7 +99,7 @@ func TestReceiptListsUseIndexes(t *testing.T) {
 func (s *Store) plan(t *testing.T, statement string, args []any) string {
 	t.Helper()
 	var lines []string
-	err := s.query(context.Background(), reading, func(rows *sql.Rows) error {
+	err := s.query(context.Background(), answering, func(rows *sql.Rows) error {
 		columns, err := rows.Columns()
 		if err != nil {
 			return err

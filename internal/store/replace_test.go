@@ -174,7 +174,7 @@ func TestSalvageGoesOnAfterARestart(t *testing.T) {
 func TestDamageWhileSalvaging(t *testing.T) {
 	at := time.Now()
 	v := full(t)
-	v.clock = func() time.Time { return at }
+	v.wall = func() time.Time { return at }
 	var held atomic.Bool
 	release := make(chan struct{})
 	open := v.file.disk.Open

@@ -181,7 +181,7 @@ func (v *victim) forget() {
 	for i, pool := range v.current.pools {
 		pool.SetMaxIdleConns(0)
 		require.Eventually(v.t, func() bool { return pool.Stats().OpenConnections == 0 }, 10*time.Second, time.Millisecond)
-		pool.SetMaxIdleConns([]int{1, sqliteReaders}[i])
+		pool.SetMaxIdleConns([]int{1, 1, sqliteReaders}[i])
 	}
 }
 

@@ -27,7 +27,7 @@ func TestSaveAndRead(t *testing.T) {
 			assert.Equal(t, want.Online, got.Online)
 			assert.JSONEq(t, string(want.Data), string(got.Data))
 			assert.Equal(t, want.LastSeenAt, got.LastSeenAt)
-			assert.Equal(t, want.FetchedAt, got.FetchedAt)
+			assert.WithinDuration(t, want.FetchedAt, got.FetchedAt, time.Second)
 			assert.Equal(t, time.Minute, got.ExpiresAt.Sub(got.StoredAt))
 			assert.WithinRange(t, got.StoredAt, before, time.Now().Add(time.Second))
 		}
@@ -73,7 +73,7 @@ func assertStored(t *testing.T, s *Store, want callback.Object, seen time.Time) 
 	require.NoError(t, err)
 	assert.JSONEq(t, string(want.Data), string(got.Data))
 	assert.Equal(t, want.Online, got.Online)
-	assert.Equal(t, want.FetchedAt, got.FetchedAt)
+	assert.WithinDuration(t, want.FetchedAt, got.FetchedAt, 500*time.Millisecond)
 	assert.Equal(t, seen, got.LastSeenAt)
 }
 

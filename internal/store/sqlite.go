@@ -16,6 +16,12 @@ import (
 
 const sqliteReaders = 4
 
+// What the clock showed when something was saved or expired last, for the next process: see clock.
+const (
+	keepClock = `UPDATE clock SET at = max(at, @now)`
+	keptClock = `SELECT at FROM clock`
+)
+
 // The statements of SQLite. WHERE true keeps the parser from taking ON CONFLICT for the condition of a join.
 var sqliteDialect = dialect{
 	embedded: true,
@@ -73,9 +79,14 @@ func (s *Store) openSQLite(path string, o Options) error {
 		if errors.Is(err, sqlite3.NOTADB) { // whatever it was found by
 			err = sqlite3.NOTADB
 		}
+		var at int64
+		if err == nil {
+			err = h.write.WithContext(ctx).Raw(keptClock).Row().Scan(&at)
+		}
 		if err != nil {
 			return fmt.Errorf("the database %s: %w", path, err)
 		}
+		s.clock.advance(at)
 		return nil
 	}
 	return nil
@@ -85,20 +96,19 @@ func (s *Store) openSQLite(path string, o Options) error {
 // read. The file is not read before they are used.
 func (f *file) open() (*handles, error) {
 	h := new(handles)
-	var err error
-	for _, connections := range []int{1, sqliteReaders} {
-		pool, opening := driver.Open(sqliteDSN(f.path, f.disk.VFS))
-		if opening != nil {
-			return nil, errors.Join(opening, h.Close())
-		}
-		h.pools = append(h.pools, pool)
-		pool.SetMaxOpenConns(connections)
-		pool.SetMaxIdleConns(connections)
-		h.write = h.read // the reader's comes last
-		if h.read, err = gorm.Open(gormlite.OpenDB(pool), gormConfig()); err != nil {
+	for _, kind := range []struct {
+		db          **gorm.DB
+		connections int
+	}{{&h.write, 1}, {&h.upkeep, 1}, {&h.read, sqliteReaders}} {
+		pool, err := driver.Open(sqliteDSN(f.path, f.disk.VFS))
+		if err != nil {
 			return nil, errors.Join(err, h.Close())
 		}
+		if err := h.add(kind.db, pool, gormlite.OpenDB(pool), kind.connections); err != nil {
+			return nil, err
+		}
 	}
+	h.expire = h.write
 	return h, nil
 }
 

@@ -1,7 +1,7 @@
 // Package store keeps objects, receipts and dead letters in PostgreSQL or SQLite, through gorm.
 //
 // Statements are written out in SQL: gorm takes a zero key for "unset", and a batch that travels as one JSON parameter has no limit of rows.
-// Of PostgreSQL the database's clock decides what has expired, for writing, reading and deleting; of SQLite the process's.
+// Of PostgreSQL the database's clock decides what has expired, for writing, reading and deleting; of SQLite one of the store's own, see clock.
 package store
 
 import (
@@ -30,12 +30,11 @@ const (
 
 // Options are what a Store needs besides its URL.
 type Options struct {
-	ObjectTTL  time.Duration // how long an object is kept after it was last stored; above zero
-	ReceiptTTL time.Duration // how long a receipt is kept after it was written; 0: no receipts are written
-	Logger     *slog.Logger  // nil: nothing is logged
-	// Now is the clock that decides what has expired in SQLite; nil: time.Now.
-	Now  func() time.Time
-	Disk disk.Disk // that the file of SQLite lies on
+	ObjectTTL  time.Duration    // how long an object is kept after it was last stored; above zero
+	ReceiptTTL time.Duration    // how long a receipt is kept after it was written; 0: no receipts are written
+	Logger     *slog.Logger     // nil: nothing is logged
+	Now        func() time.Time // the wall clock; nil: time.Now
+	Disk       disk.Disk        // that the file of SQLite lies on
 	// OnDamaged is called when the file of SQLite was found damaged and is about to be moved aside, OnSalvaged with the number of rows that
 	// came back from such a file, each time some do. nil: nobody is told.
 	OnDamaged  func()
@@ -52,8 +51,10 @@ type Store struct {
 	receiptTTL time.Duration
 	url        string                         // what Open was given
 	config     atomic.Pointer[pgx.ConnConfig] // of PostgreSQL's next connection
-	clock      func() time.Time
-	file       *file // of SQLite
+	wall       func() time.Time
+	clock      *clock
+	file       *file        // of SQLite
+	readers    atomic.Int64 // requests that read or wait for it
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -69,6 +70,7 @@ type Store struct {
 type dialect struct {
 	embedded        bool
 	now             string // the clock that decides, as an SQL expression
+	time            string // asks for the time of the database's clock, in microseconds; empty where it has none
 	saveObjects     string
 	insertReceipts  string // without what becomes of a conflict
 	saveDeadLetters string
@@ -88,10 +90,11 @@ func Open(url string, o Options) (*Store, error) {
 	if o.ObjectTTL <= 0 {
 		return nil, fmt.Errorf("the object TTL must be above zero, not %v", o.ObjectTTL)
 	}
-	s := &Store{receiptTTL: o.ReceiptTTL, log: o.Logger, url: url, clock: o.Now}
-	if s.clock == nil {
-		s.clock = time.Now
+	s := &Store{receiptTTL: o.ReceiptTTL, log: o.Logger, url: url, wall: o.Now}
+	if s.wall == nil {
+		s.wall = time.Now
 	}
+	s.clock = newClock(s.wall())
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -129,7 +132,7 @@ func (s *Store) Close() error {
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	if err := s.query(ctx, reading, func(*sql.Rows) error { return nil }, `SELECT 1`); err != nil {
+	if err := s.query(ctx, asking, func(*sql.Rows) error { return nil }, `SELECT 1`); err != nil {
 		return fmt.Errorf("asking the database: %w", err)
 	}
 	return nil
@@ -144,7 +147,7 @@ func (s *Store) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	var may bool
-	err := s.query(ctx, reading, func(rows *sql.Rows) error { return rows.Scan(&may) }, `
+	err := s.query(ctx, asking, func(rows *sql.Rows) error { return rows.Scan(&may) }, `
 SELECT to_regclass('`+migrationTable+`') IS NOT NULL OR coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)`)
 	if err == nil && !may {
 		err = errors.New("its user may not make the tables: grant it CREATE on the schema")
@@ -161,10 +164,10 @@ func gormConfig() *gorm.Config {
 	return &gorm.Config{DisableAutomaticPing: true, SkipDefaultTransaction: true, Logger: logger.Discard}
 }
 
-// named adds to args what every statement may ask for: times and durations in microseconds.
+// named adds to args what every statement may ask for: times by the store's clock, and durations, in microseconds.
 func (s *Store) named(args ...any) []any {
 	return append(args,
-		sql.Named("now", s.clock().UnixMicro()),
+		sql.Named("now", s.clock.now()),
 		sql.Named("object_ttl", time.Duration(s.objectTTL.Load()).Microseconds()),
 		sql.Named("receipt_ttl", s.receiptTTL.Microseconds()))
 }

@@ -40,7 +40,7 @@ func (s *Store) Tidy(ctx context.Context) (freed int64, err error) {
 func (s *Store) tidyStep(ctx context.Context) (free int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	err = s.query(ctx, writing, func(rows *sql.Rows) error { return rows.Scan(&free) }, `PRAGMA freelist_count`)
+	err = s.query(ctx, saving, func(rows *sql.Rows) error { return rows.Scan(&free) }, `PRAGMA freelist_count`)
 	if err == nil && free > sparePage {
 		_, err = s.exec(ctx, fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, tidyPages))
 	}

@@ -1,8 +1,6 @@
 package inbox
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"callback-service/internal/inbox/inboxtest"
-	"callback-service/internal/simulate/known"
 )
 
 // A sender's single id does not wait for the backlog of another that came before it.
@@ -40,10 +37,7 @@ func TestSingleIDAfterAFlood(t *testing.T) {
 		}
 	}
 	require.NoError(t, in.Close())
-	if before > 5000 {
-		err = fmt.Errorf("%d ids of a flood come before another sender's single callback", before)
-	}
-	known.Expect(t, 9, err)
+	require.LessOrEqual(t, before, 5000, "ids of a flood come before another sender's single callback")
 }
 
 // An append does not wait for a reader, whatever the committer does about the WAL. Time is the bubble's:
@@ -64,13 +58,8 @@ func TestAppendDoesNotWaitForAReader(t *testing.T) {
 		took := time.Since(began)
 		require.NoError(t, disconnect(reader))
 		require.NoError(t, in.Close())
-		if err == nil && took > idle {
-			err = fmt.Errorf("it took %v", took)
-		}
-		if err != nil {
-			err = fmt.Errorf("an append while a reader reads: %w", err)
-		}
-		known.Expect(t, 10, err)
+		require.NoError(t, err)
+		require.LessOrEqual(t, took, idle)
 	})
 }
 
@@ -85,11 +74,6 @@ func TestSymlinkIsTheSameInbox(t *testing.T) {
 	_, err := Open(filepath.Join(folder, "inbox.db"), Options{})
 	require.ErrorContains(t, err, "another process has it open")
 
-	var wrong error
-	second, err := Open(file, Options{})
-	if err == nil {
-		wrong = errors.New("the file is open twice, once by the name of a link to it")
-		require.NoError(t, second.Close())
-	}
-	known.Expect(t, 25, wrong)
+	_, err = Open(file, Options{})
+	require.ErrorContains(t, err, "another process has it open")
 }

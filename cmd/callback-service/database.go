@@ -55,7 +55,7 @@ func newDatabase(db *store.Store, newURL bool, jitter func(time.Duration) time.D
 // migrate tries until the database is there and up to date; false when ctx ended first, or await
 // returned an error.
 func (d *database) migrate(ctx context.Context) bool {
-	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := d.db.Migrate(ctx)
 		if err == nil {
 			d.up()

@@ -131,7 +131,10 @@ func (f *finder) source() {
 	f.stuck(f.SourceUp && !f.Paused && saved && fetched == 0 && d.OldestDue > stuckDue, "due", "dispatch_stuck",
 		"An id that may be fetched now has waited for %.0f s, and no fetch has ended in the last %.0f s.",
 		d.OldestDue.Seconds(), f.Window)
-	limited := d.Limit < f.PoolWorkers && d.InFlight >= d.Limit && d.OldestDue > limitedDue
+	held := time.Until(d.HeldUntil)
+	f.say(held > 0, "pool_held", Notice, "Many fetches were told by the source to come again later (Retry-After): nothing is fetched for %.0f s more.",
+		held.Seconds())
+	limited := held <= 0 && d.Limit < f.PoolWorkers && d.InFlight >= d.Limit && d.OldestDue > limitedDue
 	f.say(f.SourceUp && limited, "pool_limited", Notice,
 		"The source is given %d fetches at once, of %d workers: %s.", d.Limit, f.PoolWorkers, f.whyLimited())
 }

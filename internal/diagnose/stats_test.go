@@ -136,6 +136,7 @@ func TestFindings(t *testing.T) {
 		"inbox_stuck":        func(_ *telemetry.Metrics, r *Reports) { r.Inbox.Busy = 3 * time.Second },
 		"dispatch_stuck":     func(_ *telemetry.Metrics, r *Reports) { r.Dispatch.OldestDue = time.Minute },
 		"source_no_evidence": func(_ *telemetry.Metrics, r *Reports) { r.Dispatch.NoEvidence = 3 },
+		"pool_held":          func(_ *telemetry.Metrics, r *Reports) { r.Dispatch.HeldUntil = time.Now().Add(time.Minute) },
 		"source_down": func(m *telemetry.Metrics, r *Reports) {
 			fetched(m, "timeout")
 			r.Dispatch.OldestDue = time.Minute

@@ -6,7 +6,7 @@ import "time"
 type Health struct {
 	Limit      int           // fetches at once that the source is given now
 	InFlight   int           // fetches
-	OldestDue  time.Duration // how long the oldest id that waits only for its turn has done so; 0: none
+	OldestDue  time.Duration // how long the oldest id that may be fetched has waited for its turn; 0: none, or a Retry-After holds all
 	Saving     time.Duration // how long the batch in hand has been with the database, repeats included; 0: none
 	Unsaved    int           // outcomes that wait for the database
 	SavedAgo   time.Duration // since the last commit; 0: none yet
@@ -70,7 +70,7 @@ const lookEvery = 100 * time.Millisecond
 // oldestDue is since when the oldest id waits for its turn, as of the last look.
 func (l *loop) oldestDue() time.Time {
 	switch now := time.Now(); {
-	case l.window.ready() == 0:
+	case l.window.ready() == 0 || now.Before(l.limit.heldUntil):
 		l.oldest = time.Time{}
 	case l.oldest.IsZero() || now.Sub(l.looked) >= lookEvery:
 		l.oldest, l.looked = l.window.oldestReady(), now

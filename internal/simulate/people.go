@@ -197,7 +197,7 @@ func (w *World) follow(client *http.Client, a *ack) {
 		return
 	}
 	pause := time.Second
-	for w.now() < w.plan.Quiet+w.plan.Bound {
+	for w.now() < w.plan.Quiet+w.plan.Bound && !w.over.Load() {
 		var r receipt
 		if w.ask(client, "/v1/callbacks/"+a.id, &r) && r.Status == "done" {
 			w.readFresh(client, a)
@@ -208,7 +208,9 @@ func (w *World) follow(client *http.Client, a *ack) {
 			return
 		}
 		time.Sleep(pause)
-		pause = min(pause*11/10, time.Minute)
+		if post.Within == 0 {
+			pause = min(pause*11/10, time.Minute)
+		}
 	}
 }
 

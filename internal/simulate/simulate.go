@@ -143,6 +143,7 @@ func (w *World) run(heartbeat *atomic.Int64) Result {
 	letters := w.letters(client)
 	w.history.judge(done, letters)
 	w.empty(client)
+	w.over.Store(true)
 	close(finished)
 	w.terminate(<-last)
 	w.actors.Wait()

@@ -44,6 +44,7 @@ type World struct {
 	source   *source
 	history  *history
 	jump     atomic.Int64             // what the wall clock is off by
+	over     atomic.Bool              // all callbacks are done, and the last life ends
 	during   func(*World)             // what a scenario looks at besides
 	database atomic.Pointer[Database] // of the latest life
 	actors   sync.WaitGroup           // people and the schedule of faults

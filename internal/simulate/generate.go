@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -91,7 +92,7 @@ func (p *Plan) mostInFlight() int {
 		cut = cut || strings.HasPrefix(string(f.Kind), "source-")
 	}
 	most, err := strconv.Atoi(p.Flags["pool-workers"])
-	if cut || err != nil {
+	if cut || err != nil || p.Source.Knee > 0 { // it goes on serving those that were given up while they queued
 		return 0
 	}
 	return max(most, mostWorkers)
@@ -287,6 +288,7 @@ func (g *generator) failingWrites() {
 func (g *generator) rudeness() {
 	p := &g.plan
 	p.Faults, p.Endings, p.Changes = nil, nil, nil
+	maps.DeleteFunc(p.Traits, func(_ int64, t Trait) bool { return t == Throttled })
 	for i := range p.Posts {
 		p.Posts[i].Within = time.Minute + 2*p.longestWork()
 	}

@@ -124,7 +124,7 @@ func (f *finder) source() {
 	f.say(f.NoEvidence > 0, "source_no_evidence", Trouble,
 		"%d ids failed while the source answered nobody else well, so that nothing is known against them. "+
 			"They are tried again after pauses that grow to ten minutes. Once the source answers others, "+
-			"their failures count, and they can become dead letters, which can be dropped.", f.NoEvidence)
+			"their failures count. POST /admin/waiting/{id}/drop gives one up.", f.NoEvidence)
 	f.say(f.FetchP50 != nil && *f.FetchP50 > slowSource, "source_slow", Notice,
 		"The object source is slow: every other fetch takes longer than %.1f s.", millis(f.FetchP50)/1000)
 	saved := f.DatabaseUp && d.Saving <= stuckSave // else what waits for the database explains it

@@ -138,13 +138,14 @@ type Dispatcher struct {
 	store    Store
 	settings atomic.Pointer[Settings]
 	changed  chan struct{} // capacity 1: settings did
+	drops    chan dropRequest
 	board    board
 }
 
 // New prepares a dispatcher; Run does the work. o must be valid.
 func New(inbox Inbox, reader Reader, source Source, store Store, o Options) *Dispatcher {
 	d := &Dispatcher{
-		Options: o, inbox: inbox, reader: reader, source: source, store: store, changed: make(chan struct{}, 1),
+		Options: o, inbox: inbox, reader: reader, source: source, store: store, changed: make(chan struct{}, 1), drops: make(chan dropRequest),
 		board: board{callbacks: map[string]callback.Receipt{}},
 	}
 	if d.Now == nil {
@@ -206,6 +207,8 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 			l.handleSaved(r, time.Now())
 		case <-timer.C:
 		case <-d.changed:
+		case r := <-d.drops:
+			r.done <- l.drop(r.id, time.Now())
 		case err := <-panics:
 			return err
 		case <-stop:

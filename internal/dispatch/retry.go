@@ -55,7 +55,7 @@ func (l *loop) handleFailure(t *task, r fetchResult, now time.Time, failure *cal
 	l.Metrics.Fetches.WithLabelValues(string(failure.Reason)).Inc()
 	l.limit.answered(now, sample{began: r.began, verdict: verdictOf(failure), retryAfter: failure.RetryAfter})
 	proven := !t.failed.IsZero() && l.answered.After(t.failed)
-	t.failed = r.over
+	t.failed, t.failure = r.over, failure
 	given, rest := l.spend(t.serving, proven && failure.Reason.Spends())
 	if len(given) > 0 {
 		c := conclusion{kind: failed, id: t.id, reason: failure.Reason, detail: failure.Error()}

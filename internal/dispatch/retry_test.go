@@ -99,6 +99,29 @@ func TestNoEvidence(t *testing.T) {
 	}
 }
 
+// TestDrop: the operator gives up an id against which there is no evidence, and its callback is done.
+func TestDrop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, fetches(func(context.Context, int64) (callback.Object, error) {
+			return callback.Object{}, fails(callback.ReasonStatus)
+		}), options())
+		id := r.inbox.post(1)
+		time.Sleep(time.Hour)
+		n, err := r.Drop(t.Context(), 2)
+		require.NoError(t, err)
+		require.Zero(t, n, "nobody waits for it")
+		n, err = r.Drop(t.Context(), 1)
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		time.Sleep(time.Second)
+		require.Equal(t, 1, r.store.receipt(id).Failed)
+		require.Equal(t, callback.ReasonStatus, r.store.letters[0].Reason)
+		require.Contains(t, r.store.letters[0].Detail, "dropped by the operator")
+		require.Zero(t, r.inbox.waiting())
+		require.Zero(t, r.Health().NoEvidence)
+	})
+}
+
 // Whoever joins an id that has failed seven times has all its own attempts.
 func TestAttemptsAreCountedForEachCallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -54,15 +54,16 @@ const (
 type task struct {
 	id       int64
 	state    state
-	waiters  []waiter  // whom the next fetch serves: all who came before it begins
-	serving  []waiter  // whom the fetch in flight serves
-	failures int       // in a row, for the backoff
-	failed   time.Time // the last of them; zero: none
-	since    time.Time // ready: since when
-	due      time.Time // backing off: until when
-	held     bool      // backing off until the source answers others well, or until due
-	queued   int       // changes whenever it is put in line or taken out: see place
-	place    int       // in the heap
+	waiters  []waiter             // whom the next fetch serves: all who came before it begins
+	serving  []waiter             // whom the fetch in flight serves
+	failures int                  // in a row, for the backoff
+	failed   time.Time            // the last of them; zero: none
+	failure  *callback.FetchError // that one; nil: it happened before the id came back from the inbox
+	since    time.Time            // ready: since when
+	due      time.Time            // backing off: until when
+	held     bool                 // backing off until the source answers others well, or until due
+	queued   int                  // changes whenever it is put in line or taken out: see place
+	place    int                  // in the heap
 }
 
 // account is what the window has of one sender.
@@ -265,7 +266,7 @@ func (w *window) begin(t *task) {
 
 // end is for a task whose fetch is over and that starts again as if new, for those who came during it; without any it goes.
 func (w *window) end(t *task, now time.Time) {
-	t.serving, t.failures, t.failed, t.held = nil, 0, time.Time{}, false
+	t.serving, t.failures, t.failed, t.failure, t.held = nil, 0, time.Time{}, nil, false
 	if len(t.waiters) == 0 {
 		delete(w.tasks, t.id)
 		return

@@ -48,9 +48,10 @@ type Store interface {
 	DeleteDeadLetters(ctx context.Context, letters []callback.DeadLetter) (int, error)
 }
 
-// Progress tells of callbacks that are being worked on.
+// Progress tells of callbacks that are being worked on, and gives up an id that waits for another try.
 type Progress interface {
 	Progress(callbackID string) (callback.Receipt, bool)
+	Drop(ctx context.Context, id int64) (callbacks int, err error)
 }
 
 // API is both listeners' routes over the stages.
@@ -171,6 +172,7 @@ func (a *API) Operator() http.Handler {
 			r.Get("/dead-letters", a.deadLetters)
 			r.Post("/dead-letters/redrive", a.redrive)
 			r.Post("/dead-letters/drop", a.drop)
+			r.Post("/waiting/{id}/drop", a.dropWaiting)
 			r.Get("/tasks", a.tasks)
 			r.Post("/tasks/{name}/run", a.runTask)
 		})

@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -60,6 +61,14 @@ type service struct {
 
 // progress stands for the dispatcher's knowledge of its callbacks.
 type progress map[string]callback.Receipt
+
+// Drop knows of id 7 only.
+func (p progress) Drop(_ context.Context, id int64) (int, error) {
+	if id == 7 {
+		return 2, nil
+	}
+	return 0, nil
+}
 
 func (p progress) Progress(id string) (callback.Receipt, bool) {
 	r, ok := p[id]

@@ -68,3 +68,30 @@ func TestFairQueue(t *testing.T) {
 		require.Same(t, three, q.pop())
 	}
 }
+
+// TestShareThatGrows: a sender that has its share of a full window gets more as soon as another's callbacks leave.
+func TestShareThatGrows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.Window = 40
+		gate := make(chan struct{})
+		r := start(t, fetches(func(ctx context.Context, id int64) (callback.Object, error) {
+			if id < 1000 {
+				select {
+				case <-gate:
+				case <-ctx.Done():
+				}
+			}
+			return object(id), nil
+		}), o)
+		r.inbox.append(callback.Callback{Sender: "a", Objects: upTo(19)})
+		r.inbox.append(callback.Callback{Sender: "b", Objects: []int64{500, 501, 502, 503, 504, 505, 506, 507, 508, 509, 510, 511, 512, 513, 514, 515}})
+		synctest.Wait()
+		last := r.inbox.append(callback.Callback{Sender: "a", Objects: []int64{2000}})
+		time.Sleep(time.Minute)
+		require.False(t, r.store.done(last), "a has its share")
+		close(gate)
+		time.Sleep(time.Second)
+		require.True(t, r.store.done(last))
+	})
+}

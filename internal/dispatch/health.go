@@ -48,13 +48,13 @@ func (d *Dispatcher) Health() Health {
 }
 
 // show puts up what others may see of the loop.
-func (l *loop) show() {
+func (l *loop) show(now time.Time) {
 	h := health{
 		Health: Health{
 			Limit: l.limit.current(), InFlight: l.busy, Unsaved: l.unsaved.len(), SaveError: l.unsaved.trouble, NoEvidence: l.window.held,
 			HeldUntil: l.limit.heldUntil,
 		},
-		oldestDue: l.oldestDue(), saving: l.unsaved.began, saved: l.unsaved.savedAt,
+		oldestDue: l.oldestDue(now), saving: l.unsaved.began, saved: l.unsaved.savedAt,
 	}
 	h.Source.Address = l.SourceAddress
 	if l.limit.down() {
@@ -68,8 +68,8 @@ func (l *loop) show() {
 const lookEvery = 100 * time.Millisecond
 
 // oldestDue is since when the oldest id waits for its turn, as of the last look.
-func (l *loop) oldestDue() time.Time {
-	switch now := time.Now(); {
+func (l *loop) oldestDue(now time.Time) time.Time {
+	switch {
 	case l.window.ready() == 0 || now.Before(l.limit.heldUntil):
 		l.oldest = time.Time{}
 	case l.oldest.IsZero() || now.Sub(l.looked) >= lookEvery:

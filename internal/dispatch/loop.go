@@ -28,6 +28,7 @@ type loop struct {
 	limit     *limiter
 	unsaved   unsaved
 	asked     bool                // the inbox
+	partly    bool                // not for all senders
 	unwritten []*inFlightCallback // with waits that the inbox does not have yet; the first must be written first
 	spawned   int                 // fetchers
 	busy      int                 // of them
@@ -78,14 +79,14 @@ func (l *loop) step(now time.Time) time.Duration {
 	if len(l.unwritten) > 0 {
 		at(l.unwritten[0].writeBy)
 	}
-	l.show()
+	l.show(now)
 	return next.Sub(now)
 }
 
 // read asks the inbox for more. When only a reserve of the window is left, it asks for those who have less than their share of it.
 func (l *loop) read() {
 	w := l.window
-	if l.asked && w.eased {
+	if l.asked && l.partly && w.eased {
 		l.cancelAsk() // it is asked again, for the senders who have room now as well
 	}
 	room := w.room() - reserve(w.size)
@@ -105,7 +106,7 @@ func (l *loop) read() {
 		}
 	}
 	w.eased = false
-	l.asked = true
+	l.asked, l.partly = true, full != nil
 	var ctx context.Context
 	ctx, l.cancelAsk = context.WithCancel(context.Background())
 	l.asks <- ask{ctx, max(1, min(room/2, askAtMost)), full} // a callback of one id holds two units

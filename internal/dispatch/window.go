@@ -83,7 +83,7 @@ type window struct {
 	backing  int                 // waiters of tasks that failed and wait for another try: at most half of size
 	held     int                 // tasks that back off until the source answers others well
 	accounts map[string]*account // of the senders with callbacks here
-	eased    bool                // an account that was full is so no more
+	eased    bool                // a sender that was full may be so no more
 	tasks    map[int64]*task
 	fresh    fairQueue // tasks to fetch that did not fail yet
 	again    fairQueue // tasks to fetch that did
@@ -131,7 +131,7 @@ func (w *window) release(c *inFlightCallback) {
 	a := c.account
 	a.units -= c.units
 	w.inUse -= c.units
-	w.eased = w.eased || a.full && !w.full(a)
+	w.eased = w.eased || w.room() > reserve(w.size) || a.full && !w.full(a)
 	if a.callbacks--; a.callbacks == 0 {
 		delete(w.accounts, c.cb.Sender)
 	}

@@ -91,3 +91,30 @@ func TestRegainOfACallbackWithWaits(t *testing.T) {
 	require.True(t, found)
 	require.Equal(t, at.clock+maxWait.Microseconds(), d.at)
 }
+
+// A key that comes back without its callback would have a repeat of the request acknowledged for nothing. That is how a loss of power in the
+// middle of a commit may leave the log: with the page of the key, and without that of the callback.
+func TestRegainOfAKeyWithoutItsCallback(t *testing.T) {
+	path := newPath(t)
+	in, err := open(path, Options{KeyAge: time.Hour})
+	require.NoError(t, err)
+	whole, half := rowOf(t, inboxtest.New(1)), rowOf(t, inboxtest.New(2))
+	at := in.moment()
+	whole.seal(seqAt(at.wall) + 10)
+	half.seal(seqAt(at.wall) + 11)
+	key := func(r *row, name string) keyRow {
+		hash := hashOf(r.sender, name)
+		m := memory{id: r.record[idAt:bodyAt], digest: make([]byte, 32), at: at.clock, sender: r.sender, key: name}
+		return keyRow{r.seq, hash, m.encode(r.seq, hash)}
+	}
+	n, err := in.write.regain(tail{batch: batch{rows: []row{whole}, keys: []keyRow{key(&whole, "whole"), key(&half, "half")}}}, at)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	for name, known := range map[string]bool{"whole": true, "half": false} {
+		p := &pending{row: rowOf(t, inboxtest.New(3)), key: callback.Key{Value: name}, result: make(chan error, 1)}
+		require.NoError(t, in.write.write([]*pending{p}, nil, in.moment()))
+		require.Equal(t, known, p.first != "", name)
+	}
+	require.NoError(t, in.closeFiles())
+	require.NoError(t, in.lock.Close())
+}

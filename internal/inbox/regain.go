@@ -35,12 +35,16 @@ func lostTail(disk disk.Disk, path string) (t tail, err error) {
 	return t, err
 }
 
-// regain puts back what is newer than all that the file knows of: older rows were removed. What cannot be read is set aside where it is
-// certain that the WAL is damaged.
+// regain puts back what is newer than all that the file knows of: older rows were removed. A key comes back with its callback only, or a repeat
+// of the request would be acknowledged for nothing. What cannot be read is set aside where it is certain that the WAL is damaged.
 func (f *file) regain(t tail, at moment) (n int, err error) {
 	last := f.totals.state.last
 	t.rows = slices.DeleteFunc(t.rows, func(r row) bool { return r.seq <= last })
-	t.keys = slices.DeleteFunc(t.keys, func(k keyRow) bool { return k.seq <= last })
+	regained := make(map[int64]bool, len(t.rows))
+	for i := range t.rows {
+		regained[t.rows[i].seq] = true
+	}
+	t.keys = slices.DeleteFunc(t.keys, func(k keyRow) bool { return !regained[k.seq] })
 	t.asides = slices.DeleteFunc(t.asides, func(a aside) bool { return a.seq <= last })
 	if !t.certain {
 		t.asides, t.hidden = nil, 0

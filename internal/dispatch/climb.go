@@ -14,6 +14,9 @@ const (
 	sureOfSmall, sureOfLarge = 9.0, 16.0
 	leastStep                = 0.04 // a smaller one, as a logarithm, takes no more answers than this
 
+	// A source that answers within this time is spared enough: what queues there is short. It is the queue that CoDel lets stand (RFC 8289).
+	quick = 5 * time.Millisecond
+
 	enough    = 0.95 // of the limit must have been in use, or a window says nothing about it
 	rampFrom  = 16   // below it a ramp compares nothing: there are too few answers
 	noCeiling = 1 << 20
@@ -175,7 +178,7 @@ func (c *climb) decide(now time.Time) {
 
 // measured begins the next trial. If the source has become slower, or fails more often, that is one of much less.
 func (c *climb) measured(now time.Time, rate, failures float64) {
-	if rate < c.baseRate*2/3 || failures > 0.1 && failures > 2*c.accepted {
+	if rate < c.baseRate*2/3 && !c.isQuick(rate) || failures > 0.1 && failures > 2*c.accepted {
 		c.up, c.step, c.patience = false, 1, leastPatience
 	}
 	c.baseRate = rate
@@ -243,8 +246,14 @@ func (c *climb) try(now time.Time) {
 	c.set(now, t)
 }
 
+// isQuick reports whether the source answers quickly at the base, by Little's law.
+func (c *climb) isQuick(rate float64) bool { return float64(c.base) < rate*quick.Seconds() }
+
 // wait lets patience run out, and then has the next trial be one of less.
 func (c *climb) wait(windows int) {
+	if c.isQuick(c.baseRate) {
+		return
+	}
 	if c.waited += windows; c.waited >= c.patience {
 		c.up, c.step, c.waited = false, small, 0
 	}

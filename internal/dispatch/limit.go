@@ -41,6 +41,7 @@ type sample struct {
 	began      time.Time
 	verdict    verdict
 	retryAfter time.Duration // zero: none was given
+	sender     string        // whose id it was
 }
 
 // limiter decides how many fetches may be in flight: as few as bring the most good answers. climb finds that number. When all fetches
@@ -64,11 +65,12 @@ type limiter struct {
 	latest    int           // fetches that ended lately: twenty, or as many as the limit
 	asked     int           // those of them that were given a Retry-After
 	shortest  time.Duration // of what they were given
+	senders   tallies       // of the latest
 }
 
 // newLimiter makes a limiter whose limit is never more than most, which is at least 1.
 func newLimiter(most int) *limiter {
-	return &limiter{climb: newClimb(most)}
+	return &limiter{climb: newClimb(most), senders: tallies{}}
 }
 
 // setMost changes the highest limit. One that was reached follows it, as far as a start would.
@@ -144,7 +146,7 @@ func (l *limiter) answered(now time.Time, s sample) {
 	case l.count(now, s) == overloaded:
 		l.cut(now, l.limit/2)
 	}
-	l.heed(now, s.retryAfter)
+	l.heed(now, s)
 }
 
 // isOutage reports whether so many fetches failed in a row that the source must be down. One that began before the last good answer does
@@ -196,11 +198,13 @@ func (l *limiter) cut(now time.Time, to int) {
 }
 
 // heed holds all fetches back for a Retry-After that many were given: for the shortest of them, so that a few long ones do no harm.
-func (l *limiter) heed(now time.Time, after time.Duration) {
+func (l *limiter) heed(now time.Time, s sample) {
+	after := s.retryAfter
 	if l.latest >= max(2*manyAsked, l.limit) {
-		l.latest, l.asked = 0, 0
+		l.forget()
 	}
 	l.latest++
+	l.senders.count(s)
 	if after <= 0 {
 		return
 	}
@@ -211,20 +215,58 @@ func (l *limiter) heed(now time.Time, after time.Duration) {
 	if l.asked < manyAsked || 2*l.asked < l.latest {
 		return
 	}
-	held := l.shortest
-	if held <= longestHold {
-		l.heldUntil = now.Add(held)
-	}
-	switch {
-	case l.lowest:
-	case held > longestHold:
-		l.fall(now, busy)
-		l.pause, l.probeAt = lastProbe, now.Add(lastProbe)
-	case l.asked == l.latest:
-		l.fall(now, busy)
+	switch held := l.shortest; {
+	case l.lowest || l.asked == l.latest:
+		if held <= longestHold {
+			l.heldUntil = now.Add(held)
+		}
+		if !l.lowest {
+			l.fall(now, busy)
+		}
+		if held > longestHold {
+			l.pause, l.probeAt = lastProbe, now.Add(lastProbe)
+		}
+	case l.senders.apart(): // it is the ids of some that the source throttles
 	default:
+		held = min(held, longestHold)
+		l.heldUntil = now.Add(held)
 		l.cut(now, l.base*7/8)
 		l.calmUntil = l.heldUntil.Add(min(calmFactor*held, longestCalm))
 	}
+	l.forget()
+}
+
+// forget begins anew with the latest fetches.
+func (l *limiter) forget() {
 	l.latest, l.asked = 0, 0
+	clear(l.senders)
+}
+
+// tallies are how the latest fetches of each sender ended.
+type tallies map[string]tally
+
+type tally struct{ good, asked int }
+
+func (t tallies) count(s sample) {
+	n := t[s.sender]
+	switch {
+	case s.verdict == good:
+		n.good++
+	case s.retryAfter > 0:
+		n.asked++
+	}
+	t[s.sender] = n
+}
+
+// apart reports whether most of those that were given a Retry-After are of senders of whom nothing was answered well.
+func (t tallies) apart() bool {
+	alone, mixed := 0, 0
+	for _, n := range t {
+		if n.good == 0 {
+			alone += n.asked
+		} else {
+			mixed += n.asked
+		}
+	}
+	return alone > mixed
 }

@@ -185,6 +185,26 @@ func TestLimiterHeedsRetryAfter(t *testing.T) {
 }
 
 // Where there is less to fetch than the limit allows, the limit stays as it is, whatever else happens to the rate of answers.
+// One sender's ids that the source throttles hold back nobody else's, which it answers well.
+func TestLimiterOfOneSendersThrottledIDs(t *testing.T) {
+	for _, apart := range []bool{true, false} {
+		h := newHand(512)
+		held := false
+		for range 1000 {
+			asked := sample{verdict: busy, retryAfter: time.Minute, sender: "rude"}
+			answered := sample{verdict: good, sender: "rude"}
+			if apart {
+				answered.sender = "other"
+			}
+			h.fetch(10*ms, asked)
+			h.fetch(10*ms, answered)
+			held = held || h.room(h.now) == 0
+			h.now = h.now.Add(time.Second)
+		}
+		require.Equal(t, !apart, held)
+	}
+}
+
 func TestLimiterWithoutEnoughToFetch(t *testing.T) {
 	t.Parallel()
 	for _, demand := range []int{1, 10, 200, 400} {

@@ -220,7 +220,7 @@ func (l *loop) keep(o callback.Object, serving []waiter) conclusion {
 func (l *loop) handleAnswer(t *task, r fetchResult, now time.Time, label string, c conclusion) {
 	l.Metrics.Fetches.WithLabelValues(label).Inc()
 	l.answered = r.over
-	l.limit.answered(now, sample{began: r.began, verdict: good})
+	l.limit.answered(now, sample{began: r.began, verdict: good, sender: t.serving[0].of.cb.Sender})
 	l.unsaved.add(&outcome{conclusion: c, began: r.began, waiters: t.serving}, now)
 	l.window.end(t, now)
 	if l.window.held > 0 && now.Sub(l.eased) >= easeEvery {

@@ -53,7 +53,9 @@ func verdictOf(f *callback.FetchError) verdict {
 func (l *loop) handleFailure(t *task, r fetchResult, now time.Time, failure *callback.FetchError) {
 	l.failure = failure.Error()
 	l.Metrics.Fetches.WithLabelValues(string(failure.Reason)).Inc()
-	l.limit.answered(now, sample{began: r.began, verdict: verdictOf(failure), retryAfter: failure.RetryAfter})
+	l.limit.answered(now, sample{
+		began: r.began, verdict: verdictOf(failure), retryAfter: failure.RetryAfter, sender: t.serving[0].of.cb.Sender,
+	})
 	proven := !t.failed.IsZero() && l.answered.After(t.failed)
 	t.failed, t.failure = r.over, failure
 	given, rest := l.spend(t.serving, proven && failure.Reason.Spends())

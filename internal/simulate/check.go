@@ -199,7 +199,7 @@ func (h *history) judgeWaits() {
 		before, ok := last[f.ID]
 		last[f.ID] = f
 		wait := before.Again.Truncate(time.Second)
-		if !ok || named[f.ID] > 1 || p.Traits[f.ID] != Throttled || wait < keptExact || f.Began >= before.Answered+wait || h.cutShort(before.Answered) {
+		if !ok || named[f.ID] > 1 || p.Traits[f.ID] != Throttled || wait < keptExact || f.Began > before.Answered+wait-time.Millisecond || h.cutShort(before.Answered) {
 			continue
 		}
 		h.violations = append(h.violations, Violation{12, fmt.Sprintf("object %d was fetched at %v, and had been told at %v to wait for %v", f.ID, f.Began, before.Answered, wait)})

@@ -290,7 +290,7 @@ func (g *generator) rudeness() {
 	p.Faults, p.Endings, p.Changes = nil, nil, nil
 	maps.DeleteFunc(p.Traits, func(_ int64, t Trait) bool { return t == Throttled })
 	for i := range p.Posts {
-		p.Posts[i].Within = time.Minute + 2*p.longestWork()
+		p.Posts[i].Within = 2*time.Minute + 2*p.longestWork() // of which a Retry-After for all may take one
 	}
 	for i := range int64(100 + g.IntN(200)) {
 		p.Traits[1_000_000+i] = Throttled

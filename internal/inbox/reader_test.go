@@ -29,9 +29,9 @@ func fill(t testing.TB, in *Inbox, senders ...string) {
 	}
 }
 
-// Whatever the senders' parts in a backlog, and however much longer that is than what the feed keeps in memory: each callback comes once, in
+// Whatever the senders' parts in a backlog, and however much longer that is than what the reader keeps in memory: each callback comes once, in
 // its sender's order, and the senders in turn.
-func TestFeedOfManySenders(t *testing.T) {
+func TestReaderOfManySenders(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	shapes := map[string]func(i int) string{
 		"even":         func(i int) string { return fmt.Sprint(i % 20) },
@@ -51,9 +51,9 @@ func TestFeedOfManySenders(t *testing.T) {
 				left[senders[i]]++
 			}
 			fill(t, in, senders...)
-			feed, last, got := in.Reader(), map[string]int64{}, map[int64]bool{}
+			reader, last, got := in.Reader(), map[string]int64{}, map[int64]bool{}
 			for len(got) < len(senders) {
-				found, err := feed.Next(t.Context(), 1+random.IntN(500), nil)
+				found, err := reader.Next(t.Context(), 1+random.IntN(500), nil)
 				require.NoError(t, err)
 				for _, c := range found {
 					require.False(t, got[c.Seq], "it came twice")
@@ -61,13 +61,13 @@ func TestFeedOfManySenders(t *testing.T) {
 					got[c.Seq], last[c.Sender] = true, c.Seq
 					left[c.Sender]--
 				}
-				require.LessOrEqual(t, len(feed.known), maxSenders)
-				for _, turn := range feed.turns {
+				require.LessOrEqual(t, len(reader.known), maxSenders)
+				for _, turn := range reader.turns {
 					require.LessOrEqual(t, len(turn.places), maxPlaces)
 				}
 			}
-			require.Empty(t, feed.turns)
-			require.Empty(t, feed.known)
+			require.Empty(t, reader.turns)
+			require.Empty(t, reader.known)
 		})
 	}
 }
@@ -83,9 +83,9 @@ func TestTurnsInALongBacklog(t *testing.T) {
 		}
 	}
 	fill(t, in, senders...)
-	feed, rare, all := in.Reader(), 0, 0
+	reader, rare, all := in.Reader(), 0, 0
 	for rare < 60 {
-		found, err := feed.Next(t.Context(), 500, nil)
+		found, err := reader.Next(t.Context(), 500, nil)
 		require.NoError(t, err)
 		for _, c := range found {
 			if all++; c.Sender == "rare" {
@@ -97,7 +97,7 @@ func TestTurnsInALongBacklog(t *testing.T) {
 }
 
 // What came behind more parked callbacks than are looked through at once comes out.
-func TestFeedBehindParkedCallbacks(t *testing.T) {
+func TestReaderBehindParkedCallbacks(t *testing.T) {
 	before := lookAtMost
 	defer func() { lookAtMost = before }()
 	lookAtMost = 100

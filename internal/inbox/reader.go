@@ -69,8 +69,9 @@ func (in *Inbox) Reader() *Reader {
 	return &Reader{in: in, known: map[string]*turn{}, out: map[int64]struct{}{}}
 }
 
-// Next returns callbacks of senders that are not in full, until their ids add up to maxIDs or just over; at least one: it waits until there is
-// one. A row that is damaged is set aside and never comes out. An error means that the file could not be read just now; ctx's error that ctx ended.
+// Next returns callbacks of senders that are not in full, until their ids, those for later included, add up to maxIDs or just over. It waits
+// until there is at least one callback. A row that is damaged is set aside and never comes out. An error means that the file could not be read
+// just now; ctx's error that ctx ended.
 func (r *Reader) Next(ctx context.Context, maxIDs int, full map[string]bool) ([]callback.Callback, error) {
 	for {
 		arrived := r.news() // before the look, so that nothing arrives unseen between look and wait
@@ -157,7 +158,7 @@ func (r *Reader) read(maxIDs int, full map[string]bool) (found []callback.Callba
 		}
 		more, err := r.serve(c, t, min(maxIDs-total, t.deficit))
 		for i := range more {
-			total += cost(&more[i])
+			total += cost(&more[i]) + len(more[i].Later)
 			t.deficit -= cost(&more[i])
 			r.out[more[i].Seq] = struct{}{}
 		}
@@ -176,6 +177,7 @@ func (r *Reader) read(maxIDs int, full map[string]bool) (found []callback.Callba
 	return found, nil
 }
 
+// cost is what a callback takes of its sender's turn: the ids that are to be fetched now.
 func cost(c *callback.Callback) int { return max(1, len(c.Objects)) }
 
 // turnOf returns a sender's turn. It puts it in line if it is not, and returns nil when the line is full.

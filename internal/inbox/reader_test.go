@@ -121,3 +121,38 @@ func TestReaderBehindParkedCallbacks(t *testing.T) {
 	require.Len(t, found, 1)
 	require.Equal(t, appends[parked].row.seq, found[0].Seq)
 }
+
+// The ids that are not due yet of a callback that comes out for others take memory as well, and count.
+func TestLaterIDsCount(t *testing.T) {
+	in := alone(t, newPath(t), Options{})
+	const ids, most = 50, 500
+	appends, changes := make([]*pending, 100), make([]change, 100)
+	for i := range appends {
+		objects := make([]int64, ids)
+		for j := range objects {
+			objects[j] = int64(j)
+		}
+		appends[i] = &pending{row: rowOf(t, inboxtest.New(objects...))}
+	}
+	require.NoError(t, in.write.write(appends, nil, in.moment()))
+	for i := range changes {
+		waiting := []callback.Waiting{{Object: 0, Due: time.Now().Add(-time.Second)}}
+		for j := range int64(ids - 1) {
+			waiting = append(waiting, callback.Waiting{Object: j + 1, Due: time.Now().Add(time.Hour)})
+		}
+		changes[i] = change{kind: deferred, deferral: callback.Deferral{Seq: appends[i].row.seq, Parked: true, Waiting: waiting}}
+	}
+	require.NoError(t, in.write.write(nil, changes, in.moment()))
+	reader := in.Reader()
+	for got := 0; got < len(appends); {
+		found, err := reader.Next(t.Context(), most, nil)
+		require.NoError(t, err)
+		total := 0
+		for _, c := range found {
+			require.Len(t, c.Objects, 1)
+			total += len(c.Objects) + len(c.Later)
+		}
+		require.Less(t, total, most+ids)
+		got += len(found)
+	}
+}

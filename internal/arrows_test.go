@@ -19,26 +19,26 @@ const module = "callback-service/"
 
 // arrows says which of our packages each may import, besides telemetry, which any may.
 var arrows = map[string][]string{
-	"internal/callback":   {},
-	"internal/telemetry":  {},
-	"internal/disk":       {},
-	"internal/events":     {"internal/callback"},
-	"internal/flags":      {},
-	"internal/maintain":   {},
-	"internal/reload":     {},
-	"internal/web":        {"internal/callback"},
-	"internal/auth":       {"internal/callback"},
-	"internal/middleware": {"internal/callback", "internal/web", "internal/auth"},
-	"internal/handlers":   {"internal/callback", "internal/events", "internal/maintain", "internal/web", "internal/auth"},
-	"internal/inbox":      {"internal/callback", "internal/disk", "internal/sqlitefile"},
-	"internal/dispatch":   {"internal/callback", "internal/events"},
-	"internal/source":     {"internal/callback"},
-	"internal/sqlitefile": {},
-	"internal/store":      {"internal/callback", "internal/disk", "internal/sqlitefile"},
-	"internal/expire":     {"internal/callback"},
-	"internal/diagnose":   {"internal/dispatch"},
-	"internal/traffic":    {},
-	"internal/simulate":   {"internal/callback", "internal/disk", "internal/store"}, // for tests only
+	"internal/callback":    {},
+	"internal/telemetry":   {},
+	"internal/disk":        {},
+	"internal/events":      {"internal/callback"},
+	"internal/flags":       {},
+	"internal/maintenance": {},
+	"internal/reload":      {},
+	"internal/web":         {"internal/callback"},
+	"internal/auth":        {"internal/callback"},
+	"internal/middleware":  {"internal/callback", "internal/web", "internal/auth"},
+	"internal/handlers":    {"internal/callback", "internal/events", "internal/maintenance", "internal/web", "internal/auth"},
+	"internal/inbox":       {"internal/callback", "internal/disk", "internal/sqlitefile"},
+	"internal/dispatch":    {"internal/callback", "internal/events"},
+	"internal/source":      {"internal/callback"},
+	"internal/sqlitefile":  {},
+	"internal/store":       {"internal/callback", "internal/disk", "internal/sqlitefile"},
+	"internal/expire":      {"internal/callback"},
+	"internal/diagnose":    {"internal/dispatch"},
+	"internal/traffic":     {},
+	"internal/simulate":    {"internal/callback", "internal/disk", "internal/store"}, // for tests only
 }
 
 // confined says who alone may import what is hard to be rid of.

@@ -60,9 +60,9 @@ type config struct {
 		DedupeMax int64         `conf:"default:1000000,help:keys remembered; above: the oldest are forgotten early"`
 	}
 	Pool struct {
-		Workers     int `conf:"default:512,help:fetches at once"`
-		Window      int `conf:"default:65536,help:ids in memory; what is over it waits on disk"`
-		MaxAttempts int `conf:"default:8,help:failed fetches of an id before it becomes a dead letter; outages do not count"`
+		Workers     int `conf:"default:512,help:most fetches at once; fewer are in flight where more bring no more answers"`
+		Window      int `conf:"default:65536,help:callbacks in memory and each of their ids; what is over it waits on disk"`
+		MaxAttempts int `conf:"default:8,help:failed fetches of an id before it becomes a dead letter; they count only while the source answers others"`
 	}
 	Database struct {
 		URL string `conf:"mask,help:sqlite:path (sqlite:data/objects.db by default) or postgres://user:password@host:5432/name or @ and the path of a file with it"`

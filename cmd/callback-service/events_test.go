@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"callback-service/internal/events"
-	"callback-service/internal/maintain"
+	"callback-service/internal/maintenance"
 )
 
 // feed is the live feed of a service, read by a test.
@@ -131,17 +131,17 @@ func TestEventsOfSenders(t *testing.T) {
 // TestTasks: upkeep is listed, and runs by hand.
 func TestTasks(t *testing.T) {
 	s := start(t, t.TempDir(), "--source-url="+newSource(t).URL, "--receipt-ttl=1s", "--inbox-dedupe=1ms")
-	tasks := func() map[string]maintain.Status {
-		var list struct{ Tasks []maintain.Status }
+	tasks := func() map[string]maintenance.Status {
+		var list struct{ Tasks []maintenance.Status }
 		require.Equal(t, http.StatusOK, get(s.operator+"/admin/tasks", &list))
-		all := map[string]maintain.Status{}
+		all := map[string]maintenance.Status{}
 		for _, task := range list.Tasks {
 			all[task.Name] = task
 		}
 		return all
 	}
 	require.Len(t, tasks(), 4)
-	run := func(name string) maintain.Status {
+	run := func(name string) maintenance.Status {
 		before := tasks()[name].Runs
 		response, err := client.Post(s.operator+"/admin/tasks/"+name+"/run", "application/json", nil)
 		require.NoError(t, err)

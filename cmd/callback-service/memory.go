@@ -15,7 +15,7 @@ import (
 const (
 	programBytes    = 96 << 20 // the program itself, SQLite's connections and their caches, the pool of PostgreSQL's, metrics, spans, rate limits
 	connectionBytes = 32 << 10 // goroutines, buffers and the first part of a body; the headers come twice
-	waiterBytes     = 500      // a pair of the window, with its share of the callback
+	unitBytes       = 2500     // a unit of the window; see TestBytesOfTheWindow
 	fetchBytes      = 48 << 10 // goroutine, connection to the source and request
 	eventBytes      = 1 << 10
 	appendBytes     = 4 << 10 // of a request whose callback waits for the disk, without its ids
@@ -41,7 +41,7 @@ func memoryParts(c *config) []part {
 		{"connections", (c.Web.MaxConnections + operatorConnections) * (connectionBytes + 2*maxHeader)},
 		{"bodies", web.BudgetFor(c.Web.MaxBody) + web.Decoders*decodedTimes*c.Web.MaxBody},
 		{"appends", inbox.QueueBytes + c.Web.MaxInFlight*(appendBytes+8*int64(c.Web.MaxIDs))},
-		{"window", int64(c.Pool.Window) * waiterBytes},
+		{"window", int64(c.Pool.Window) * unitBytes},
 		{"fetches", workers * (2*fetched + fetchBytes)},
 		{"answers not saved", unsavedBytes},
 		{"batch", batchTimes * batchOutcomes * fetched},

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"callback-service/internal/dispatch"
 	"callback-service/internal/expire"
 	"callback-service/internal/handlers"
@@ -30,6 +32,8 @@ const (
 	maxHeader   = 16 << 10
 
 	operatorConnections = 256
+
+	repeatPause = time.Second // before what panicked begins again
 )
 
 // stages are what serve starts and stops.
@@ -65,33 +69,32 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 		return err
 	}
 	defer closing(log, "operator listener", operator.Close)
-	go operator.serve(fatal) // ends with Close
+	go func() { fatal <- guarded("operator listener", ctx, operator.serve) }() // ends with Close
 
 	working, stopWorking := context.WithCancel(ctx)
 	defer stopWorking()
 	db := newDatabase(s.db, !s.in.Used(), s.world.jitter, s.metrics, log)
 	var work sync.WaitGroup
-	work.Go(func() { // ends with working
-		if db.migrate(working) {
-			work.Go(func() { fatal <- guarded("dispatcher", working, s.dispatcher.Run) })
-			work.Go(func() { fatal <- guarded("expirer", working, s.expirer.Run) })
-		}
-	})
-	beside := func(name string, run func(context.Context) error) { // whose panic costs only what it does
-		work.Go(func() {
-			if err := guarded(name, working, run); err != nil {
-				s.metrics.Panics.Inc()
-				log.Error("the service goes on without it", "what", name, "error", err)
-			}
-		})
+	essential := func(name string, run func(context.Context) error) { // the process ends with its panic
+		work.Go(func() { fatal <- guarded(name, working, run) })
 	}
-	beside("task loop", s.api.Tasks.Run)
-	beside("watch of the database", db.watch)
-	beside("statistician", s.watch.run)
-	beside("watch of credentials", func(ctx context.Context) error {
+	essential("migration of the database", func(ctx context.Context) error {
+		if db.migrate(ctx) {
+			essential("dispatcher", s.dispatcher.Run)
+			essential("expirer", s.expirer.Run)
+		}
+		return nil
+	})
+	essential("file reloader", s.files.Run)
+	repeated := func(name string, run func(context.Context) error) { // it begins again after a panic
+		work.Go(func() { repeat(working, name, run, s.metrics.Panics, log) })
+	}
+	repeated("task loop", s.api.Tasks.Run)
+	repeated("watch of the database", db.watch)
+	repeated("statistician", s.watch.run)
+	repeated("watch of credentials", func(ctx context.Context) error {
 		return every(ctx, statsPeriod, s.api.Events.Recheck)
 	})
-	work.Go(func() { fatal <- guarded("file reloader", working, s.files.Run) })
 	giveUp := func(err error) error {
 		stopWorking()
 		work.Wait()
@@ -109,7 +112,7 @@ func serve(ctx context.Context, cfg *config, log *slog.Logger, s stages) error {
 	if err != nil {
 		return giveUp(err)
 	}
-	go public.serve(fatal) // ends with Shutdown or Close
+	go func() { fatal <- guarded("public listener", ctx, public.serve) }() // ends with Shutdown or Close
 	log.Info("started", "version", version, "public", public.address, "operator", operator.address)
 	if s.person != nil {
 		_, _ = io.WriteString(s.person, banner(public.url, operator.url, cfg.Auth.File != "")) // a terminal may have gone away
@@ -165,6 +168,24 @@ func leftOver(fatal <-chan error) error {
 	}
 }
 
+// repeat runs what no promise rests on, until ctx ends. A panic costs what was under way, and is counted and logged.
+func repeat(ctx context.Context, name string, run func(context.Context) error, panics prometheus.Counter, log *slog.Logger) {
+	for {
+		err := guarded(name, ctx, run)
+		if err == nil {
+			return
+		}
+		panics.Inc()
+		log.Error("a part of the service is started again", "what", name, "error", err)
+		select {
+		case <-time.After(repeatPause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// guarded makes an error of a panic.
 func guarded(name string, ctx context.Context, run func(context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -197,14 +218,15 @@ func (st *stages) listen(flag, address string, s *http.Server, log *slog.Logger)
 	return &server{Server: s, listener: l, address: address, url: url}, nil
 }
 
-func (s *server) serve(fatal chan<- error) {
+func (s *server) serve(context.Context) error {
 	serve := s.Serve
 	if s.TLSConfig != nil {
 		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") } // the config has the certificate
 	}
 	if err := serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		fatal <- fmt.Errorf("the listener on %s: %w", s.address, err)
+		return fmt.Errorf("the listener on %s: %w", s.address, err)
 	}
+	return nil
 }
 
 // shutdown lets requests finish for a while, then cuts them off.

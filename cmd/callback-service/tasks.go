@@ -9,7 +9,7 @@ import (
 
 	"callback-service/internal/callback"
 	"callback-service/internal/inbox"
-	"callback-service/internal/maintain"
+	"callback-service/internal/maintenance"
 	"callback-service/internal/store"
 	"callback-service/internal/telemetry"
 )
@@ -21,8 +21,8 @@ const (
 )
 
 // newTasks are the upkeep that happens by the clock.
-func newTasks(in *inbox.Inbox, db *store.Store, log *slog.Logger, m *telemetry.Metrics) *maintain.Loop {
-	tasks := []maintain.Task{
+func newTasks(in *inbox.Inbox, db *store.Store, log *slog.Logger, m *telemetry.Metrics) *maintenance.Loop {
+	tasks := []maintenance.Task{
 		{Name: "receipts", About: "deletes receipts past --receipt-ttl", Every: taskPeriod, Run: func(ctx context.Context) (string, error) {
 			n, err := deleteReceipts(ctx, db)
 			return fmt.Sprintf("deleted %d receipts", n), err
@@ -37,10 +37,10 @@ func newTasks(in *inbox.Inbox, db *store.Store, log *slog.Logger, m *telemetry.M
 		}},
 	}
 	if db.Embedded() {
-		tasks = append(tasks, maintain.Task{
+		tasks = append(tasks, maintenance.Task{
 			Name: "sqlite", About: "gives free pages of the SQLite database back to the disk", Every: 10 * taskPeriod,
 			Run: func(ctx context.Context) (string, error) {
-				freed, err := db.Tidy(ctx)
+				freed, err := db.Reclaim(ctx)
 				return fmt.Sprintf("gave %.1f MiB back", float64(freed)/(1<<20)), err
 			},
 		})
@@ -48,7 +48,7 @@ func newTasks(in *inbox.Inbox, db *store.Store, log *slog.Logger, m *telemetry.M
 	for _, t := range tasks {
 		m.TaskFailures.WithLabelValues(t.Name)
 	}
-	return maintain.New(func(task string, err error) {
+	return maintenance.New(func(task string, err error) {
 		m.TaskFailures.WithLabelValues(task).Inc()
 		if !errors.Is(err, callback.ErrDatabaseDown) { // that is logged once, for all
 			log.Warn("a task failed, and will run again", "task", task, "error", err)

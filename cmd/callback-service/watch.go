@@ -11,7 +11,7 @@ import (
 	"callback-service/internal/events"
 	"callback-service/internal/expire"
 	"callback-service/internal/inbox"
-	"callback-service/internal/maintain"
+	"callback-service/internal/maintenance"
 	"callback-service/internal/telemetry"
 )
 
@@ -23,7 +23,7 @@ type statistician struct {
 	in         *inbox.Inbox
 	dispatcher *dispatch.Dispatcher
 	expirer    *expire.Expirer
-	tasks      *maintain.Loop
+	tasks      *maintenance.Loop
 	hub        *events.Hub
 	log        *slog.Logger
 	recent     *diagnose.Recent
@@ -34,7 +34,7 @@ type statistician struct {
 }
 
 func newStatistician(
-	in *inbox.Inbox, d *dispatch.Dispatcher, e *expire.Expirer, tasks *maintain.Loop,
+	in *inbox.Inbox, d *dispatch.Dispatcher, e *expire.Expirer, tasks *maintenance.Loop,
 	hub *events.Hub, m *telemetry.Metrics, log *slog.Logger,
 ) *statistician {
 	return &statistician{

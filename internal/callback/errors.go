@@ -67,18 +67,8 @@ const (
 	ReasonRefused   Reason = "refused"   // the database refuses the data, not for now but for good
 )
 
-// Spends reports whether a failure for this reason uses up one of the id's attempts.
-// An outage or a throttle says nothing of the id, so that no length of it makes dead letters.
+// Spends reports whether a failure for this reason may use up one of the id's attempts. A missing connection or a throttle says nothing of the id.
 func (r Reason) Spends() bool { return r != ReasonConnect && r != ReasonThrottled }
-
-// Outage reports whether a failure for this reason speaks of the source as a whole, and counts for the circuit breaker.
-func (r Reason) Outage() bool {
-	switch r {
-	case ReasonConnect, ReasonTimeout, ReasonStatus, ReasonBroken:
-		return true
-	}
-	return false
-}
 
 // ErrMissing is the source's answer that there is no such object (404 or 410). It is an answer, not a failure.
 var ErrMissing = errors.New("the source has no such object")

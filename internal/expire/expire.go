@@ -4,9 +4,7 @@ package expire
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -83,14 +81,9 @@ func (e *Expirer) SetObjectTTL(d time.Duration) {
 	}
 }
 
-// Run deletes until ctx ends, and then returns nil. Errors of the store are logged and tried again, never returned: the one error is a panic.
-// Only one Run at a time; any number of processes may run one on the same database.
-func (e *Expirer) Run(ctx context.Context) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the expirer panicked: %v\n%s", p, debug.Stack())
-		}
-	}()
+// Run deletes until ctx ends, and then returns nil. Errors of the store are logged and tried again, never returned. Only one Run at a time; any
+// number of processes may run one on the same database.
+func (e *Expirer) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	e.dueIn(0)

@@ -264,13 +264,3 @@ func TestErrorsAreLoggedAndTriedAgain(t *testing.T) {
 		assert.Len(t, lags(), 1)
 	})
 }
-
-type panicking struct{ table }
-
-func (*panicking) NextExpiry(context.Context) (time.Duration, bool, error) { panic("boom") }
-
-func TestPanicEndsRunWithAnError(t *testing.T) {
-	err := New(&panicking{}, Options{}).Run(context.Background())
-	require.ErrorContains(t, err, "boom")
-	require.ErrorContains(t, err, "expire_test.go")
-}

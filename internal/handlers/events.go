@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -71,8 +72,8 @@ func (a *API) feed(w http.ResponseWriter, r *http.Request, f events.Filter) {
 	// The request's context ends with the connection only until that is hijacked.
 	ctx, gone := context.WithCancelCause(context.WithoutCancel(r.Context()))
 	var beside sync.WaitGroup
-	beside.Go(func() { gone(listen(ctx, conn)) }) // ends with the connection, at the latest by Close
-	beside.Go(func() { gone(ping(ctx, conn)) })   // ends with ctx
+	beside.Go(func() { gone(a.contained(ctx, conn, listen)) }) // ends with the connection, at the latest by Close
+	beside.Go(func() { gone(a.contained(ctx, conn, ping)) })   // ends with ctx
 	code, reason := send(ctx, conn, watcher)
 	_ = conn.Close(code, reason) // the client may have gone before
 	gone(nil)
@@ -82,7 +83,20 @@ func (a *API) feed(w http.ResponseWriter, r *http.Request, f events.Filter) {
 var (
 	errTalks    = errors.New("nothing is to be said here")
 	errProtocol = errors.New("that is not the WebSocket protocol (RFC 6455)")
+	errBug      = errors.New("a bug of this service; its log has it")
 )
+
+// contained runs what has a goroutine of its own beside a handler's. A panic there costs the connection, and not the process.
+func (a *API) contained(ctx context.Context, conn *websocket.Conn, f func(context.Context, *websocket.Conn) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.Metrics.Panics.Inc()
+			a.Log.Error("http: a live feed panicked", "panic", p, "stack", string(debug.Stack()))
+			err = errBug
+		}
+	}()
+	return f(ctx, conn)
+}
 
 // listen waits for the end of the connection. It answers pings meanwhile. Any end but a close frame
 // is errProtocol: the library leaves it to its caller to close a connection for an unmasked frame,
@@ -131,6 +145,8 @@ func send(ctx context.Context, conn *websocket.Conn, watcher *events.Watcher) (w
 				return websocket.StatusPolicyViolation, cause.Error()
 			case errors.Is(cause, errProtocol):
 				return websocket.StatusProtocolError, cause.Error()
+			case errors.Is(cause, errBug):
+				return websocket.StatusInternalError, cause.Error()
 			}
 			return websocket.StatusNormalClosure, "" // nobody reads it
 		}

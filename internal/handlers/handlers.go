@@ -18,7 +18,7 @@ import (
 	"callback-service/internal/auth"
 	"callback-service/internal/callback"
 	"callback-service/internal/events"
-	"callback-service/internal/maintain"
+	"callback-service/internal/maintenance"
 	"callback-service/internal/telemetry"
 	"callback-service/internal/web"
 )
@@ -61,7 +61,7 @@ type API struct {
 	Progress Progress
 	Runtime  Runtime
 	Events   *events.Hub
-	Tasks    *maintain.Loop
+	Tasks    *maintenance.Loop
 	Metrics  *telemetry.Metrics
 	Log      *slog.Logger
 

@@ -6,13 +6,13 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"callback-service/internal/callback"
-	"callback-service/internal/maintain"
+	"callback-service/internal/maintenance"
 	"callback-service/internal/web"
 )
 
 // taskList is the answer of GET /admin/tasks.
 type taskList struct {
-	Tasks []maintain.Status `json:"tasks"`
+	Tasks []maintenance.Status `json:"tasks"`
 }
 
 // tasks answers GET /admin/tasks: the scheduled upkeep.

@@ -11,14 +11,14 @@ import (
 
 	"callback-service/internal/callback"
 	"callback-service/internal/handlers"
-	"callback-service/internal/maintain"
+	"callback-service/internal/maintenance"
 	"callback-service/internal/middleware"
 )
 
 func TestTasks(t *testing.T) {
 	ran := make(chan struct{}, 2)
-	loop := maintain.New(func(string, error) {},
-		maintain.Task{Name: "receipts", About: "deletes receipts", Every: time.Hour, Run: func(context.Context) (string, error) {
+	loop := maintenance.New(func(string, error) {},
+		maintenance.Task{Name: "receipts", About: "deletes receipts", Every: time.Hour, Run: func(context.Context) (string, error) {
 			defer func() { ran <- struct{}{} }()
 			return "", errors.New("no database")
 		}})

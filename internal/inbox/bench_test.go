@@ -79,14 +79,14 @@ func BenchmarkBacklog(b *testing.B) {
 				in := run(b, path, Options{})
 				require.NoError(b, in.Ready())
 				ready += time.Since(began)
-				feed := in.Reader()
-				found, err := feed.Next(context.Background(), 1000, nil)
+				reader := in.Reader()
+				found, err := reader.Next(context.Background(), 1000, nil)
 				require.NoError(b, err)
 				require.NotEmpty(b, found)
 				first += time.Since(began)
 				b.StopTimer()
-				for feed.seen < in.last { // the feed has looked through everything
-					_, err = feed.Next(context.Background(), 1000, nil)
+				for reader.seen < in.last { // the reader has looked through everything
+					_, err = reader.Next(context.Background(), 1000, nil)
 					require.NoError(b, err)
 				}
 				var m runtime.MemStats
@@ -94,7 +94,7 @@ func BenchmarkBacklog(b *testing.B) {
 				runtime.ReadMemStats(&m)
 				b.ReportMetric(float64(m.HeapAlloc)/(1<<20), "heap-MiB")
 				b.ReportMetric(float64(in.Stats().Bytes)/(1<<20), "file-MiB")
-				runtime.KeepAlive(feed)
+				runtime.KeepAlive(reader)
 				require.NoError(b, in.Close())
 				b.StartTimer()
 			}

@@ -66,7 +66,7 @@ func (in *Inbox) run() {
 			scrub.Reset(in.nextScrub())
 		case <-quiet.C:
 			in.working(func() {
-				if in.tidy() {
+				if in.reclaim() {
 					quiet.Reset(idle)
 				}
 			})
@@ -115,7 +115,7 @@ func (in *Inbox) group(first *pending) {
 		in.options.OnCommit(len(accepted), len(changes), time.Since(start))
 	}
 	if in.write != nil && in.write.walPages >= in.checkpointAt() { // nil: it failed since
-		in.maintain(sqlite3.CHECKPOINT_PASSIVE)
+		in.checkpoint(sqlite3.CHECKPOINT_PASSIVE)
 	}
 }
 
@@ -195,7 +195,7 @@ func answer(appends []*pending, err error) {
 	}
 }
 
-// announce tells the feed what a commit changed, and wakes it for news.
+// announce tells the reader what a commit changed, and wakes it for news.
 func (in *Inbox) announce(appended bool, changes []change) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -214,7 +214,7 @@ func (in *Inbox) announce(appended bool, changes []change) {
 			}
 		}
 	}
-	if in.write != nil && in.write.behind { // what came in behind the feed's back is looked for from the start
+	if in.write != nil && in.write.behind { // what came in behind the reader's back is looked for from the start
 		in.write.behind = false
 		in.startOver, appended = true, true
 	}

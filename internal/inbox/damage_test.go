@@ -76,11 +76,11 @@ func TestDamageUnderARunningInbox(t *testing.T) {
 	go in.run() // ends with Close
 	defer func() { require.NoError(t, in.Close()) }()
 
-	feed, handed := in.Reader(), []callback.Callback(nil)
+	reader, handed := in.Reader(), []callback.Callback(nil)
 	take := func() { // of a new file there is nothing to take before the salvage goes on
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		found, err := feed.Next(ctx, 20*len(ids), nil)
+		found, err := reader.Next(ctx, 20*len(ids), nil)
 		if err == nil {
 			handed = append(handed, found...)
 		}
@@ -131,15 +131,15 @@ func TestDamageUnderARunningInbox(t *testing.T) {
 }
 
 // A start with a damaged file brings everything back; a deferred callback comes out with its attempts and not before its time, however early
-// the feed looks.
+// the reader looks.
 func TestStartWithADamagedFile(t *testing.T) {
 	path, damaged := newPath(t), newSample(t, 3000, false)
 	damaged.with(1).writeTo(t, path)
 	in := run(t, path, Options{})
-	feed, seen := in.Reader(), map[int64]bool{}
+	reader, seen := in.Reader(), map[int64]bool{}
 	for len(seen) < len(damaged.rows) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		found, err := feed.Next(ctx, 1000, nil)
+		found, err := reader.Next(ctx, 1000, nil)
 		cancel()
 		for _, c := range found {
 			require.False(t, seen[c.Seq])

@@ -9,13 +9,13 @@ import (
 )
 
 // lookForDue finds out whose ids are due, and when the next will be.
-func (f *Reader) lookForDue(c *connection) error {
+func (r *Reader) lookForDue(c *connection) error {
 	now := time.Now()
-	if f.due.IsZero() || now.Before(f.due) {
+	if r.due.IsZero() || now.Before(r.due) {
 		return nil
 	}
-	f.due = time.Time{}
-	clock := f.in.clock()
+	r.due = time.Time{}
+	clock := r.in.clock()
 	for from := ""; ; {
 		var sender string
 		var at int64
@@ -24,7 +24,7 @@ func (f *Reader) lookForDue(c *connection) error {
 			return true
 		}, from)
 		if err != nil {
-			f.due = now
+			r.due = now
 			return err
 		}
 		if at == 0 {
@@ -34,11 +34,11 @@ func (f *Reader) lookForDue(c *connection) error {
 		if at == never {
 			continue
 		}
-		if next := now.Add(time.Duration(max(at-clock, duePeriod.Microseconds())) * time.Microsecond); f.due.IsZero() || next.Before(f.due) {
-			f.due = next
+		if next := now.Add(time.Duration(max(at-clock, duePeriod.Microseconds())) * time.Microsecond); r.due.IsZero() || next.Before(r.due) {
+			r.due = next
 		}
 		if at <= clock {
-			if t := f.turnOf(sender); t != nil {
+			if t := r.turnOf(sender); t != nil {
 				t.due = true
 			}
 		}
@@ -46,13 +46,13 @@ func (f *Reader) lookForDue(c *connection) error {
 }
 
 // serveDue hands out callbacks of a sender of which ids are due.
-func (f *Reader) serveDue(c *connection, t *turn, atMost int) (found []callback.Callback, err error) {
+func (r *Reader) serveDue(c *connection, t *turn, atMost int) (found []callback.Callback, err error) {
 	var ready []keptDeferral
 	ids := 0
 	t.due = false
 	err = each(c.due, func(s *sqlite3.Stmt) bool {
 		seq := s.ColumnInt64(0)
-		if _, out := f.out[seq]; out {
+		if _, out := r.out[seq]; out {
 			return true
 		}
 		if ids >= atMost {
@@ -64,29 +64,29 @@ func (f *Reader) serveDue(c *connection, t *turn, atMost int) (found []callback.
 		ready = append(ready, d)
 		ids += max(1, len(d.waiting))
 		return true
-	}, t.sender, f.in.clock())
+	}, t.sender, r.in.clock())
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range ready {
 		t.forget(d.seq)
-		r, there, err := rowAt(c.get, d.seq)
+		record, there, err := rowAt(c.get, d.seq)
 		if err != nil {
 			return found, err
 		}
-		cb, broken := r.decode()
+		cb, broken := record.decode()
 		switch {
 		case !there: // it hangs in the air
-			f.in.enqueue(change{kind: removed, seq: d.seq})
+			r.in.enqueue(change{kind: removed, seq: d.seq})
 			continue
 		case broken != nil:
-			f.in.damaged(tableCallbacks, d.seq, broken)
-			f.out[d.seq] = struct{}{}
+			r.in.damaged(tableCallbacks, d.seq, broken)
+			r.out[d.seq] = struct{}{}
 			continue
 		case d.err != nil || !d.fits(&cb):
-			f.in.damaged(tableDeferred, d.seq, errRecord)
+			r.in.damaged(tableDeferred, d.seq, errRecord)
 		default:
-			f.in.apply(&d.deferral, &cb)
+			r.in.apply(&d.deferral, &cb)
 		}
 		found = append(found, cb)
 	}

@@ -16,7 +16,7 @@ import (
 const fileVersion = 3
 
 // schema3: callbacks is the one b-tree that an append writes to beside two small rows of totals. seq is given by the committer, and state
-// keeps the last one, so that it never repeats, not even in an emptied inbox. An id is found by its seq, and the feed keeps the senders apart
+// keeps the last one, so that it never repeats, not even in an emptied inbox. An id is found by its seq, and the reader keeps the senders apart
 // in memory, so that neither needs an index. The totals are kept because a count over ten million rows would take a start too long.
 const schema3 = `
 CREATE TABLE callbacks (seq INTEGER PRIMARY KEY, sender TEXT NOT NULL, ids INTEGER NOT NULL, record BLOB NOT NULL) STRICT;
@@ -43,7 +43,7 @@ type file struct {
 	keysDropped, asides int
 	// gone takes the callbacks to remove that are not there; see Inbox.
 	gone map[int64]struct{}
-	// behind is set when rows came to be, or were found to be intact, where the feed has looked already.
+	// behind is set when rows came to be, or were found to be intact, where the reader has looked already.
 	behind   bool
 	regained int // callbacks, see regain
 

@@ -340,8 +340,8 @@ func (r *trial) live(t *testing.T, path string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	for feed := in.Reader(); ctx.Err() == nil; {
-		found, err := feed.Next(ctx, 1000, nil)
+	for reader := in.Reader(); ctx.Err() == nil; {
+		found, err := reader.Next(ctx, 1000, nil)
 		if err != nil {
 			select {
 			case <-time.After(100 * time.Millisecond):

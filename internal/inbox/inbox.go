@@ -94,10 +94,10 @@ type Inbox struct {
 
 	mu        sync.Mutex
 	changes   []change      // removals and the like that wait for the committer; owned by mu, like all that follows
-	released  []int64       // callbacks that may be handed out again, for the feed
-	startOver bool          // the feed has to look through the file from the start
+	released  []int64       // callbacks that may be handed out again, for the reader
+	startOver bool          // the reader has to look through the file from the start
 	dueNews   bool          // something was deferred
-	arrived   chan struct{} // closed and replaced when there is news for the feed
+	arrived   chan struct{} // closed and replaced when there is news for the reader
 	changed   chan struct{} // capacity 1: there are changes
 
 	readers  readers

@@ -95,9 +95,9 @@ func TestFullInboxRefusesAndRecovers(t *testing.T) {
 	}
 	require.Error(t, in.Ready())
 
-	feed := in.Reader()
+	reader := in.Reader()
 	for range accepted {
-		found, err := feed.Next(t.Context(), 1, nil)
+		found, err := reader.Next(t.Context(), 1, nil)
 		require.NoError(t, err)
 		in.Remove(found[0].Seq)
 	}
@@ -157,9 +157,9 @@ func TestFileShrinksOnceDrained(t *testing.T) {
 		})
 	}
 	group.Wait()
-	feed := in.Reader()
+	reader := in.Reader()
 	for range 64 * 40 {
-		found, err := feed.Next(t.Context(), 1, nil)
+		found, err := reader.Next(t.Context(), 1, nil)
 		require.NoError(t, err)
 		in.Remove(found[0].Seq)
 	}

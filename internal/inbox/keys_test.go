@@ -133,9 +133,9 @@ func TestKeysDoNotFillTheInbox(t *testing.T) {
 		})
 	}
 	all.Wait()
-	feed := in.Reader()
+	reader := in.Reader()
 	for range 6400 {
-		found, err := feed.Next(t.Context(), 1, nil)
+		found, err := reader.Next(t.Context(), 1, nil)
 		require.NoError(t, err)
 		in.Remove(found[0].Seq)
 	}

@@ -55,7 +55,7 @@ func (in *Inbox) list(ctx context.Context, q callback.ReceiptQuery, take func(*c
 					return true
 				}
 				r := scan(s)
-				cb, err := r.decode() // a damaged one the feed sets aside
+				cb, err := r.decode() // a damaged one the reader sets aside
 				if err == nil && (q.Tag == "" || q.Tag == cb.Tag) && cb.ID >= q.From && cb.ID < cmp.Or(q.Until, lastID) {
 					page, found = append(page, cb), found+1
 				}

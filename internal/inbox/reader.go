@@ -32,7 +32,7 @@ var lookAtMost = 100_000
 // have their turns, by deficit round robin on ids (Shreedhar and Varghese, 1995), so that a sender's flood delays nobody but itself. A
 // callback that was handed out does not come again before it is removed, or deferred and parked. A Reader belongs to one goroutine.
 //
-// The file has the callbacks of all senders in one sequence, without an index. The feed looks through that sequence once and keeps in memory
+// The file has the callbacks of all senders in one sequence, without an index. The reader looks through that sequence once and keeps in memory
 // where each sender's next callbacks lie. When those of a sender are handed out, it looks on from where its next one was seen; a look that
 // one sender needs counts for all.
 type Reader struct {
@@ -64,27 +64,28 @@ func (t *turn) forget(seq int64) {
 	}
 }
 
-// Reader makes the feed. There is one for an inbox.
+// Reader returns the way out of the inbox. Call it once for each Inbox.
 func (in *Inbox) Reader() *Reader {
 	return &Reader{in: in, known: map[string]*turn{}, out: map[int64]struct{}{}}
 }
 
-// Next returns callbacks of senders that are not in full, until their ids add up to maxIDs or just over; at least one: it waits until there is
-// one. A row that is damaged is set aside and never comes out. An error means that the file could not be read just now; ctx's error that ctx ended.
-func (f *Reader) Next(ctx context.Context, maxIDs int, full map[string]bool) ([]callback.Callback, error) {
+// Next returns callbacks of senders that are not in full, until their ids, those for later included, add up to maxIDs or just over. It waits
+// until there is at least one callback. A row that is damaged is set aside and never comes out. An error means that the file could not be read
+// just now; ctx's error that ctx ended.
+func (r *Reader) Next(ctx context.Context, maxIDs int, full map[string]bool) ([]callback.Callback, error) {
 	for {
-		arrived := f.news() // before the look, so that nothing arrives unseen between look and wait
-		seen := f.seen
-		found, err := f.read(maxIDs, full)
+		arrived := r.news() // before the look, so that nothing arrives unseen between look and wait
+		seen := r.seen
+		found, err := r.read(maxIDs, full)
 		if err != nil || len(found) > 0 {
 			return found, err
 		}
-		if f.more && f.seen > seen && ctx.Err() == nil {
+		if r.more && r.seen > seen && ctx.Err() == nil {
 			continue
 		}
 		wait := never * time.Nanosecond
-		if !f.due.IsZero() {
-			wait = max(time.Until(f.due), duePeriod)
+		if !r.due.IsZero() {
+			wait = max(time.Until(r.due), duePeriod)
 		}
 		due := time.NewTimer(wait)
 		select {
@@ -99,32 +100,32 @@ func (f *Reader) Next(ctx context.Context, maxIDs int, full map[string]bool) ([]
 }
 
 // news takes in what the committer has told, and returns what is closed when there is more.
-func (f *Reader) news() <-chan struct{} {
-	in := f.in
+func (r *Reader) news() <-chan struct{} {
+	in := r.in
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, seq := range in.released {
-		delete(f.out, seq)
+		delete(r.out, seq)
 	}
 	in.released = in.released[:0]
 	if in.startOver || in.dueNews {
-		f.due = time.Now()
+		r.due = time.Now()
 	}
 	in.dueNews = false
 	if in.startOver {
 		in.startOver = false
-		f.old, f.seen, f.turns = max(f.old, f.seen), 0, nil
-		clear(f.known)
-		if f.old == 0 {
-			f.old = never // until the end of what is there is known
+		r.old, r.seen, r.turns = max(r.old, r.seen), 0, nil
+		clear(r.known)
+		if r.old == 0 {
+			r.old = never // until the end of what is there is known
 		}
 	}
 	return in.arrived
 }
 
 // read is a few short transactions. What it found when an error comes is handed out all the same: its rows are not read again.
-func (f *Reader) read(maxIDs int, full map[string]bool) (found []callback.Callback, err error) {
-	c := &f.in.readers.dispatch
+func (r *Reader) read(maxIDs int, full map[string]bool) (found []callback.Callback, err error) {
+	c := &r.in.readers.dispatch
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.db == nil {
@@ -132,34 +133,34 @@ func (f *Reader) read(maxIDs int, full map[string]bool) (found []callback.Callba
 	}
 	defer func() {
 		if err != nil {
-			f.in.suspect(err)
+			r.in.suspect(err)
 		}
 		if len(found) > 0 { // what lasts comes back at the next call
 			err = nil
 		}
 	}()
-	if err := errors.Join(f.look(c), f.lookForDue(c)); err != nil {
+	if err := errors.Join(r.look(c), r.lookForDue(c)); err != nil {
 		return nil, fmt.Errorf("read the inbox: %w", err)
 	}
-	for total, skipped := 0, 0; total < maxIDs && skipped < len(f.turns); {
-		t := f.turns[0]
+	for total, skipped := 0, 0; total < maxIDs && skipped < len(r.turns); {
+		t := r.turns[0]
 		if full[t.sender] {
-			f.turns = append(f.turns[1:], t)
+			r.turns = append(r.turns[1:], t)
 			skipped++
 			continue
 		}
 		skipped = 0
 		switch {
-		case len(f.turns) == 1: // whoever is alone owes nobody anything
+		case len(r.turns) == 1: // whoever is alone owes nobody anything
 			t.deficit = maxIDs
 		case t.deficit <= 0:
 			t.deficit += quantum
 		}
-		more, err := f.serve(c, t, min(maxIDs-total, t.deficit))
+		more, err := r.serve(c, t, min(maxIDs-total, t.deficit))
 		for i := range more {
-			total += cost(&more[i])
+			total += cost(&more[i]) + len(more[i].Later)
 			t.deficit -= cost(&more[i])
-			f.out[more[i].Seq] = struct{}{}
+			r.out[more[i].Seq] = struct{}{}
 		}
 		found = append(found, more...)
 		if err != nil {
@@ -167,83 +168,84 @@ func (f *Reader) read(maxIDs int, full map[string]bool) (found []callback.Callba
 		}
 		switch {
 		case !t.fresh() && !t.due:
-			delete(f.known, t.sender)
-			f.turns = f.turns[1:]
+			delete(r.known, t.sender)
+			r.turns = r.turns[1:]
 		case t.deficit <= 0 || len(more) == 0: // without any its next ones lie far on, and are looked for at its next turn
-			f.turns = append(f.turns[1:], t)
+			r.turns = append(r.turns[1:], t)
 		}
 	}
 	return found, nil
 }
 
+// cost is what a callback takes of its sender's turn: the ids that are to be fetched now.
 func cost(c *callback.Callback) int { return max(1, len(c.Objects)) }
 
 // turnOf returns a sender's turn. It puts it in line if it is not, and returns nil when the line is full.
-func (f *Reader) turnOf(sender string) *turn {
-	t, ok := f.known[sender]
-	if !ok && len(f.turns) < maxSenders {
+func (r *Reader) turnOf(sender string) *turn {
+	t, ok := r.known[sender]
+	if !ok && len(r.turns) < maxSenders {
 		t = &turn{sender: sender}
-		f.known[sender] = t
-		f.turns = append(f.turns, t)
+		r.known[sender] = t
+		r.turns = append(r.turns, t)
 	}
 	return t
 }
 
 // look notes where the rows lie that it has not seen, a bounded number of them at once.
-func (f *Reader) look(c *connection) error {
+func (r *Reader) look(c *connection) error {
 	rows, inOrder := 0, true
-	f.more = false
+	r.more = false
 	err := each(c.senders, func(s *sqlite3.Stmt) bool {
 		seq := s.ColumnInt64(0)
-		if inOrder = seq > f.seen; !inOrder {
+		if inOrder = seq > r.seen; !inOrder {
 			return false
 		}
-		_, out := f.out[seq]
-		t := f.turnOf(s.ColumnText(1))
+		_, out := r.out[seq]
+		t := r.turnOf(s.ColumnText(1))
 		if t == nil {
-			f.more = true
+			r.more = true
 			return false
 		}
 		rows++
-		f.seen = seq
+		r.seen = seq
 		switch {
 		case out || t.more > 0:
 		case len(t.places) < maxPlaces:
-			t.places = append(t.places, f.seen)
+			t.places = append(t.places, r.seen)
 		default:
-			t.more = f.seen
+			t.more = r.seen
 		}
 		return true
-	}, f.seen, never, lookAtMost)
+	}, r.seen, never, lookAtMost)
 	if err == nil && !inOrder {
 		err = errOrder
 	}
 	if err != nil {
 		return err
 	}
-	f.more = f.more || rows == lookAtMost
-	if f.old == never && !f.more {
-		f.old = f.seen
+	r.more = r.more || rows == lookAtMost
+	if r.old == never && !r.more {
+		r.old = r.seen
 	}
 	return nil
 }
 
 // lookOn finds the next places of a sender. It notes those of others too that come after where their next one was seen.
-func (f *Reader) lookOn(c *connection, t *turn) error {
+func (r *Reader) lookOn(c *connection, t *turn) error {
 	from, last, rows := t.more, int64(0), 0
 	full := func(u *turn) bool { return len(u.places) >= maxPlaces }
 	err := each(c.senders, func(s *sqlite3.Stmt) bool {
 		rows++
 		last = s.ColumnInt64(0)
-		u, ok := f.known[s.ColumnText(1)]
+		u, ok := r.known[s.ColumnText(1)]
 		if !ok || u.more < from || u.more > last { // all of its rows from here on are known, or it has some before
 			return true
 		}
-		if _, out := f.out[last]; !out && !full(u) {
+		if _, out := r.out[last]; !out && !full(u) {
 			u.places, u.more = append(u.places, last), last+1
 		}
 		return !full(t)
-	}, from-1, f.seen, lookOnAtMost)
+	}, from-1, r.seen, lookOnAtMost)
 	if err != nil {
 		return err
 	}
@@ -253,7 +255,7 @@ func (f *Reader) lookOn(c *connection, t *turn) error {
 		}
 		return nil
 	}
-	for _, u := range f.turns { // the end of what was seen is reached
+	for _, u := range r.turns { // the end of what was seen is reached
 		if u.more >= from && !full(u) {
 			u.more = 0
 		}
@@ -262,13 +264,13 @@ func (f *Reader) lookOn(c *connection, t *turn) error {
 }
 
 // serve hands out callbacks of a sender, until their ids add up to atMost: of those that are due half, when there are others.
-func (f *Reader) serve(c *connection, t *turn, atMost int) (found []callback.Callback, err error) {
+func (r *Reader) serve(c *connection, t *turn, atMost int) (found []callback.Callback, err error) {
 	if t.due {
 		part := atMost
 		if t.fresh() {
 			part = (atMost + 1) / 2
 		}
-		if found, err = f.serveDue(c, t, part); err != nil {
+		if found, err = r.serveDue(c, t, part); err != nil {
 			return found, err
 		}
 		for i := range found {
@@ -277,14 +279,14 @@ func (f *Reader) serve(c *connection, t *turn, atMost int) (found []callback.Cal
 	}
 	for atMost > 0 && t.fresh() {
 		if len(t.places) == 0 {
-			if err := f.lookOn(c, t); err != nil {
+			if err := r.lookOn(c, t); err != nil {
 				return found, err
 			}
 			if len(t.places) == 0 {
 				break
 			}
 		}
-		one, ok, err := f.fetch(c, t.places[0])
+		one, ok, err := r.fetch(c, t.places[0])
 		if err != nil {
 			return found, err
 		}
@@ -298,19 +300,19 @@ func (f *Reader) serve(c *connection, t *turn, atMost int) (found []callback.Cal
 }
 
 // fetch reads a callback that has come; ok is false when it is not to be handed out.
-func (f *Reader) fetch(c *connection, seq int64) (cb callback.Callback, ok bool, err error) {
-	r, there, err := rowAt(c.get, seq)
+func (r *Reader) fetch(c *connection, seq int64) (cb callback.Callback, ok bool, err error) {
+	record, there, err := rowAt(c.get, seq)
 	if err == nil && !there {
-		f.in.miss(seq)
+		r.in.miss(seq)
 	}
 	if err != nil || !there {
 		return cb, false, err
 	}
-	if cb, err = r.decode(); err != nil {
-		f.in.damaged(tableCallbacks, seq, err)
+	if cb, err = record.decode(); err != nil {
+		r.in.damaged(tableCallbacks, seq, err)
 		return cb, false, nil
 	}
-	if seq > max(f.old, f.in.revived.Load()) {
+	if seq > max(r.old, r.in.revived.Load()) {
 		return cb, true, nil
 	}
 	d, found, err := c.deferral(seq)
@@ -318,11 +320,11 @@ func (f *Reader) fetch(c *connection, seq int64) (cb callback.Callback, ok bool,
 	case err != nil || !found:
 		return cb, err == nil, err
 	case d.err != nil || !d.fits(&cb): // it is done again, whole
-		f.in.damaged(tableDeferred, seq, errRecord)
+		r.in.damaged(tableDeferred, seq, errRecord)
 		return cb, true, nil
 	case d.parked:
 		return cb, false, nil // it comes out when it is due
 	}
-	f.in.apply(&d.deferral, &cb)
+	r.in.apply(&d.deferral, &cb)
 	return cb, true, nil
 }

@@ -29,9 +29,9 @@ func fill(t testing.TB, in *Inbox, senders ...string) {
 	}
 }
 
-// Whatever the senders' parts in a backlog, and however much longer that is than what the feed keeps in memory: each callback comes once, in
+// Whatever the senders' parts in a backlog, and however much longer that is than what the reader keeps in memory: each callback comes once, in
 // its sender's order, and the senders in turn.
-func TestFeedOfManySenders(t *testing.T) {
+func TestReaderOfManySenders(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	shapes := map[string]func(i int) string{
 		"even":         func(i int) string { return fmt.Sprint(i % 20) },
@@ -51,9 +51,9 @@ func TestFeedOfManySenders(t *testing.T) {
 				left[senders[i]]++
 			}
 			fill(t, in, senders...)
-			feed, last, got := in.Reader(), map[string]int64{}, map[int64]bool{}
+			reader, last, got := in.Reader(), map[string]int64{}, map[int64]bool{}
 			for len(got) < len(senders) {
-				found, err := feed.Next(t.Context(), 1+random.IntN(500), nil)
+				found, err := reader.Next(t.Context(), 1+random.IntN(500), nil)
 				require.NoError(t, err)
 				for _, c := range found {
 					require.False(t, got[c.Seq], "it came twice")
@@ -61,13 +61,13 @@ func TestFeedOfManySenders(t *testing.T) {
 					got[c.Seq], last[c.Sender] = true, c.Seq
 					left[c.Sender]--
 				}
-				require.LessOrEqual(t, len(feed.known), maxSenders)
-				for _, turn := range feed.turns {
+				require.LessOrEqual(t, len(reader.known), maxSenders)
+				for _, turn := range reader.turns {
 					require.LessOrEqual(t, len(turn.places), maxPlaces)
 				}
 			}
-			require.Empty(t, feed.turns)
-			require.Empty(t, feed.known)
+			require.Empty(t, reader.turns)
+			require.Empty(t, reader.known)
 		})
 	}
 }
@@ -83,9 +83,9 @@ func TestTurnsInALongBacklog(t *testing.T) {
 		}
 	}
 	fill(t, in, senders...)
-	feed, rare, all := in.Reader(), 0, 0
+	reader, rare, all := in.Reader(), 0, 0
 	for rare < 60 {
-		found, err := feed.Next(t.Context(), 500, nil)
+		found, err := reader.Next(t.Context(), 500, nil)
 		require.NoError(t, err)
 		for _, c := range found {
 			if all++; c.Sender == "rare" {
@@ -97,7 +97,7 @@ func TestTurnsInALongBacklog(t *testing.T) {
 }
 
 // What came behind more parked callbacks than are looked through at once comes out.
-func TestFeedBehindParkedCallbacks(t *testing.T) {
+func TestReaderBehindParkedCallbacks(t *testing.T) {
 	before := lookAtMost
 	defer func() { lookAtMost = before }()
 	lookAtMost = 100
@@ -120,4 +120,39 @@ func TestFeedBehindParkedCallbacks(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, found, 1)
 	require.Equal(t, appends[parked].row.seq, found[0].Seq)
+}
+
+// The ids that are not due yet of a callback that comes out for others take memory as well, and count.
+func TestLaterIDsCount(t *testing.T) {
+	in := alone(t, newPath(t), Options{})
+	const ids, most = 50, 500
+	appends, changes := make([]*pending, 100), make([]change, 100)
+	for i := range appends {
+		objects := make([]int64, ids)
+		for j := range objects {
+			objects[j] = int64(j)
+		}
+		appends[i] = &pending{row: rowOf(t, inboxtest.New(objects...))}
+	}
+	require.NoError(t, in.write.write(appends, nil, in.moment()))
+	for i := range changes {
+		waiting := []callback.Waiting{{Object: 0, Due: time.Now().Add(-time.Second)}}
+		for j := range int64(ids - 1) {
+			waiting = append(waiting, callback.Waiting{Object: j + 1, Due: time.Now().Add(time.Hour)})
+		}
+		changes[i] = change{kind: deferred, deferral: callback.Deferral{Seq: appends[i].row.seq, Parked: true, Waiting: waiting}}
+	}
+	require.NoError(t, in.write.write(nil, changes, in.moment()))
+	reader := in.Reader()
+	for got := 0; got < len(appends); {
+		found, err := reader.Next(t.Context(), most, nil)
+		require.NoError(t, err)
+		total := 0
+		for _, c := range found {
+			require.Len(t, c.Objects, 1)
+			total += len(c.Objects) + len(c.Later)
+		}
+		require.Less(t, total, most+ids)
+		got += len(found)
+	}
 }

@@ -141,7 +141,7 @@ func (s *salvager) known(ctx context.Context, name string) error {
 func (s *salvager) finish(ctx context.Context, name string) error {
 	err := s.in.do(ctx, func() error {
 		f := s.in.write
-		f.behind = true // the feed looks for what was brought back
+		f.behind = true // the reader looks for what was brought back
 		return f.transaction(func() error {
 			err := f.each(`DELETE FROM deferred WHERE NOT EXISTS (SELECT 1 FROM callbacks WHERE callbacks.seq = deferred.seq)`, func(*sqlite3.Stmt) {})
 			if err != nil {

@@ -26,7 +26,7 @@ type scrub struct {
 	seq      int64 // the rows of the phase's table up to here have been looked at
 	sum      account
 	accounts map[string]account // nil: they are too many
-	missed   bool               // the feed missed a row before this round
+	missed   bool               // the reader missed a row before this round
 	rest     time.Time          // when the next round begins
 }
 
@@ -54,8 +54,8 @@ func (in *Inbox) scrub() {
 	}
 }
 
-// miss is told of a row that the feed had seen and no longer finds. A damaged page may hide it from searches: the scrub looks for such rows,
-// and when there are none, the feed looks again.
+// miss is told of a row that the reader had seen and no longer finds. A damaged page may hide it from searches: the scrub looks for such rows,
+// and when there are none, the reader looks again.
 func (in *Inbox) miss(seq int64) {
 	in.log.Warn("inbox: a callback that waits was not found at its place; it is looked for", "path", in.path, "seq", seq)
 	in.missed.Store(true)

@@ -25,9 +25,9 @@ func TestSingleIDAfterAFlood(t *testing.T) {
 	require.NoError(t, err)
 	go in.run() // ends with Close
 
-	feed, before := in.Reader(), 0
+	reader, before := in.Reader(), 0
 	for found := false; !found; {
-		handed, err := feed.Next(t.Context(), 4096, nil)
+		handed, err := reader.Next(t.Context(), 4096, nil)
 		require.NoError(t, err)
 		for _, c := range handed {
 			if found = c.Sender == "good"; found {

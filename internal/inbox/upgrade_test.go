@@ -91,11 +91,11 @@ func (want *golden) requireUpgraded(t *testing.T, path string) {
 	}))
 }
 
-// all takes n callbacks out of a feed.
+// all takes n callbacks out of a reader.
 func all(t *testing.T, in *Inbox, n int) (found []callback.Callback) {
 	t.Helper()
-	for feed := in.Reader(); len(found) < n; {
-		some, err := feed.Next(t.Context(), 1<<20, nil)
+	for reader := in.Reader(); len(found) < n; {
+		some, err := reader.Next(t.Context(), 1<<20, nil)
 		require.NoError(t, err)
 		found = append(found, some...)
 	}

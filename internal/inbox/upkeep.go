@@ -75,20 +75,20 @@ func (in *Inbox) lookAtDisk() {
 	in.diskLow.Store(free < in.options.Reserve)
 }
 
-// tidy is housekeeping for when nothing waits: an empty WAL, and free pages given back. It reports whether there is more to do.
-func (in *Inbox) tidy() (more bool) {
+// reclaim empties the WAL and gives free pages back while nothing waits. It reports whether there is more to do.
+func (in *Inbox) reclaim() (more bool) {
 	if in.write == nil {
 		return false
 	}
 	if _, free, err := in.write.pages(); err == nil && free <= keepFree && in.write.walPages == 0 {
 		return false
 	}
-	return in.maintain(sqlite3.CHECKPOINT_TRUNCATE)
+	return in.checkpoint(sqlite3.CHECKPOINT_TRUNCATE)
 }
 
-// maintain gives some free pages back and copies the WAL into the database. Only the committer does either, so that neither ever waits for
+// checkpoint gives some free pages back and copies the WAL into the database. Only the committer does either, so that neither ever waits for
 // the other; in small steps, because senders wait meanwhile.
-func (in *Inbox) maintain(mode sqlite3.CheckpointMode) (more bool) {
+func (in *Inbox) checkpoint(mode sqlite3.CheckpointMode) (more bool) {
 	_, free, err := in.write.pages()
 	if err == nil && free > keepFree && (mode == sqlite3.CHECKPOINT_TRUNCATE || free > 16*keepFree) {
 		err = in.write.db.Exec(fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, vacuumPages))

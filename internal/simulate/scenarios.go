@@ -218,7 +218,7 @@ func folderNotSynced() Scenario {
 	return Scenario{Plan: p}
 }
 
-// fewerWorkers: while the breaker is open, many fetches hang, and their number is lowered.
+// fewerWorkers: while the source is down, many fetches hang, and their number is lowered.
 func fewerWorkers() Scenario {
 	p := base("fewer workers than fetches in flight")
 	p.Flags["pool-workers"] = "64"

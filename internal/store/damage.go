@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -227,7 +228,7 @@ func (s *Store) renewed(r *replacement) (*handles, error) {
 // persist repeats what until it succeeds or the store is closed, with pauses that grow. It logs the first error.
 func (s *Store) persist(doing string, what func() error) error {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := what()
+		err := attempt(what)
 		if err == nil {
 			return nil
 		}
@@ -241,6 +242,16 @@ func (s *Store) persist(doing string, what func() error) error {
 			return err
 		}
 	}
+}
+
+// attempt makes an error of a panic: what lies in a damaged file may be anything, and would end the process at each start.
+func attempt(what func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return what()
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -196,6 +196,36 @@ func TestDamageWhileSalvaging(t *testing.T) {
 	require.NoError(t, v.saves())
 }
 
+// A panic over what lies in a damaged file does not end the process, at this start or the next. The file stays.
+func TestPanicWhileSalvaging(t *testing.T) {
+	v := full(t)
+	open, opened := v.file.disk.Open, 0
+	v.file.disk.Open = func(path string) (disk.File, error) {
+		if opened++; opened == 1 { // while the file is opened: that is repeated
+			panic("a bug")
+		}
+		f, err := open(path)
+		return &fused{File: f}, err
+	}
+	v.breakIt()
+	v.back(1)
+	require.NoError(t, v.saves())
+	require.Equal(t, 2, strings.Count(v.log.String(), "panic: a bug"), "%s", v.log)
+}
+
+// fused panics when it has been read a few times.
+type fused struct {
+	disk.File
+	reads int
+}
+
+func (f *fused) ReadAt(p []byte, at int64) (int, error) {
+	if f.reads++; f.reads > 10 {
+		panic("a bug")
+	}
+	return f.File.ReadAt(p, at)
+}
+
 // Trouble with the disk delays the replacement and ends nothing: it is told, and then goes on.
 func TestReplacementIsRepeated(t *testing.T) {
 	var left atomic.Int64

@@ -142,7 +142,11 @@ func (s *Store) bringBack(aside string) {
 		return // the store is closed, or somebody removed the file
 	}
 	b := &salvager{store: s}
-	stats, err := b.run(p)
+	var stats sqlitefile.Stats
+	err = attempt(func() (err error) {
+		stats, err = b.run(p)
+		return err
+	})
 	if err = errors.Join(err, p.Close()); s.ctx.Err() != nil {
 		return
 	}

@@ -192,7 +192,7 @@ func (v *victim) work() {
 	id := int64(1e6)
 	require.Eventually(v.t, func() bool {
 		ctx := v.t.Context()
-		_, failed := v.exec(ctx, `PRAGMA incremental_vacuum(10)`) // as Tidy does, when there is more
+		_, failed := v.exec(ctx, `PRAGMA incremental_vacuum(10)`) // as Reclaim does, when there is more
 		var b callback.Batch
 		for range 500 {
 			id++

@@ -123,7 +123,7 @@ func NewMetrics(codes, outcomes []string) *Metrics {
 	m.InboxCommit = histogram("inbox_commit_seconds", "Time of a commit of the inbox, with its fsync.", quick)
 	m.InboxGroup = histogram("inbox_group_size", "Callbacks appended in one commit.", sizes)
 	m.InboxMaxBytes = gauge("inbox_max_bytes", "--inbox-max-bytes.")
-	m.WindowInUse = gauge("window_pairs", "Pairs of id and callback in memory, of --pool-window.")
+	m.WindowInUse = gauge("window_pairs", "What is in use of --pool-window: one for each callback in memory, and one for each of its ids.")
 	m.WindowSize = gauge("window_max_pairs", "--pool-window.")
 	m.DatabaseUp = gauge("database_up", "1 while the database answers, else 0; asked every second.")
 	m.DatabaseDamaged = counter("database_damaged_total", "Times that the file of the embedded database was found damaged and was replaced.")

@@ -50,7 +50,7 @@ var _ reporter.Reporter = stuck{}
 func TestSlowCollectorDropsSpans(t *testing.T) {
 	m := NewMetrics(nil, nil)
 	s := stuck{make(chan struct{})}
-	q := newQueue(s, m.SpansDropped)
+	q := newQueue(s, m.SpansDropped, slog.New(slog.DiscardHandler))
 	for range queueLength + 100 {
 		q.Send(model.SpanModel{})
 	}
@@ -58,6 +58,23 @@ func TestSlowCollectorDropsSpans(t *testing.T) {
 	close(s.release)
 	require.NoError(t, q.Close())
 	q.Send(model.SpanModel{}) // a span that ends late is no panic
+}
+
+// broken is a reporter with a bug.
+type broken struct{ stuck }
+
+func (broken) Send(model.SpanModel) { panic("a bug") }
+
+// TestPanicOfTheReporter: it costs spans, and neither the process nor the stop.
+func TestPanicOfTheReporter(t *testing.T) {
+	m := NewMetrics(nil, nil)
+	var log bytes.Buffer
+	q := newQueue(broken{}, m.SpansDropped, slog.New(slog.NewTextHandler(&log, nil)))
+	q.Send(model.SpanModel{})
+	q.Send(model.SpanModel{})
+	require.NoError(t, q.Close())
+	require.EqualValues(t, 2, testutil.ToFloat64(m.SpansDropped))
+	require.Contains(t, log.String(), "a bug")
 }
 
 // TestCeilingOfTraces bounds what traces cost, also when senders decide for all of theirs.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,7 +52,7 @@ func StartTracing(o TraceOptions) (stop func(), err error) {
 	sampleUpTo.Store(ceiling)
 	SetTraceProbability(o.Probability)
 	queue := newQueue(zipkinhttp.NewReporter("", zipkinhttp.Client(&collector{url: o.URL}), zipkinhttp.Timeout(o.Timeout),
-		zipkinhttp.Logger(reporterLog(o.Logger))), o.Dropped)
+		zipkinhttp.Logger(reporterLog(o.Logger))), o.Dropped, o.Logger)
 	exporter := ocexporter.NewExporter(queue, endpoint)
 	trace.RegisterExporter(exporter)
 	exporting.Store(true)
@@ -119,21 +120,33 @@ type queue struct {
 	next    reporter.Reporter
 	spans   chan model.SpanModel
 	dropped prometheus.Counter
+	log     *slog.Logger
 
 	mu     sync.RWMutex // a Send must not meet a closed channel
 	closed bool
 	ended  chan struct{}
 }
 
-func newQueue(next reporter.Reporter, dropped prometheus.Counter) *queue {
-	q := &queue{next: next, spans: make(chan model.SpanModel, queueLength), dropped: dropped, ended: make(chan struct{})}
+func newQueue(next reporter.Reporter, dropped prometheus.Counter, log *slog.Logger) *queue {
+	q := &queue{next: next, spans: make(chan model.SpanModel, queueLength), dropped: dropped, log: log, ended: make(chan struct{})}
 	go func() { // ends with Close, which waits for it
 		defer close(q.ended)
 		for s := range q.spans {
-			q.next.Send(s)
+			q.send(s)
 		}
 	}()
 	return q
+}
+
+// send passes a span on. A panic of the library costs that span, and not the process.
+func (q *queue) send(s model.SpanModel) {
+	defer func() {
+		if p := recover(); p != nil {
+			q.dropped.Inc()
+			q.log.Error("trace: sending a span panicked", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	q.next.Send(s)
 }
 
 func (q *queue) Send(s model.SpanModel) {

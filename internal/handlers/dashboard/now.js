@@ -9,7 +9,7 @@ const tiles = [
   ['Oldest in the inbox', (s) => seconds(s.inbox_oldest_seconds)],
   ['Size of the inbox', (s) => bytes(s.inbox_bytes), (s) => `of ${bytes(s.inbox_max_bytes)}`],
   ['Fetches in flight', (s) => number(s.pool_in_flight), (s) => `of ${number(s.pool_workers)}`],
-  ['Ids in memory', (s) => number(s.window_pairs), (s) => `of ${number(s.window_max_pairs)}`],
+  ['Callbacks and ids in memory', (s) => number(s.window_pairs), (s) => `of ${number(s.window_max_pairs)}`],
   ['Source', (s) => (s.source_up ? 'up' : 'down'), (s) => (s.source_up ? `${number(s.pool_limit)} at once` : `for ${seconds(s.source_down_seconds)}`)],
   ['Database', (s) => (s.database_up ? 'up' : 'down'), (s) => `writes take ${millis(s.save_p99_ms)}`],
   ['Coalesced', (s) => `${number(s.coalesced_per_second)} /s`],

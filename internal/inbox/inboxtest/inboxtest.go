@@ -132,14 +132,14 @@ func deferredComesWhenDue(t *testing.T, open Open) {
 	early, late := New(1, 2, 3, 4), New(5)
 	require.NoError(t, in.Append(t.Context(), early))
 	require.NoError(t, in.Append(t.Context(), late))
-	feed := in.Reader()
-	require.Len(t, some(t, feed, 2), 2)
+	reader := in.Reader()
+	require.Len(t, some(t, reader, 2), 2)
 	due := time.Now().Add(soon)
 	in.Defer(callback.Deferral{
 		Seq: early.Seq, Sender: early.Sender, Parked: true, Done: callback.Counts{Stored: 1, Missing: 1},
 		Waiting: append(waitingOf(due, 5, 2), waitingOf(due.Add(time.Hour/2), 3, 4)...),
 	})
-	again := some(t, feed, 1)[0]
+	again := some(t, reader, 1)[0]
 	require.False(t, time.Now().Before(due), "it came before its time")
 	require.Equal(t, []int64{2}, again.Objects)
 	require.Equal(t, []uint8{5}, again.Attempts)
@@ -163,8 +163,8 @@ func dueTimesSurvive(t *testing.T, open Open) {
 	soonDue, farDue := New(1), New(2)
 	require.NoError(t, in.Append(t.Context(), soonDue))
 	require.NoError(t, in.Append(t.Context(), farDue))
-	feed := in.Reader()
-	some(t, feed, 2)
+	reader := in.Reader()
+	some(t, reader, 2)
 	due := time.Now().Add(soon)
 	in.Defer(callback.Deferral{Seq: soonDue.Seq, Sender: soonDue.Sender, Parked: true, Waiting: waitingOf(due, 1, 1)})
 	in.Defer(callback.Deferral{Seq: farDue.Seq, Sender: farDue.Sender, Parked: true, Waiting: waitingOf(due.Add(time.Hour/2), 1, 2)})
@@ -174,13 +174,13 @@ func dueTimesSurvive(t *testing.T, open Open) {
 	defer closed(t, in)
 	other := New(3)
 	require.NoError(t, in.Append(t.Context(), other))
-	feed = in.Reader()
-	require.Equal(t, other.ID, some(t, feed, 1)[0].ID, "what waits does not come whole")
-	require.Equal(t, soonDue.ID, some(t, feed, 1)[0].ID)
+	reader = in.Reader()
+	require.Equal(t, other.ID, some(t, reader, 1)[0].ID, "what waits does not come whole")
+	require.Equal(t, soonDue.ID, some(t, reader, 1)[0].ID)
 	require.False(t, time.Now().Before(due), "it came before its time")
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
-	_, err := feed.Next(ctx, 1, nil)
+	_, err := reader.Next(ctx, 1, nil)
 	require.ErrorIs(t, err, context.DeadlineExceeded, "half an hour is not over")
 }
 
@@ -225,14 +225,14 @@ func dueBesideFlood(t *testing.T, open Open) {
 	defer closed(t, in)
 	c := from("good", 1)
 	require.NoError(t, in.Append(t.Context(), c))
-	feed := in.Reader()
-	some(t, feed, 1)
+	reader := in.Reader()
+	some(t, reader, 1)
 	in.Defer(callback.Deferral{Seq: c.Seq, Sender: c.Sender, Parked: true, Waiting: waitingOf(time.Now(), 1, 0)})
 	for range 300 {
 		require.NoError(t, in.Append(t.Context(), from("flood", 100)))
 	}
 	for ids := 0; ; {
-		found, err := feed.Next(t.Context(), 100, nil)
+		found, err := reader.Next(t.Context(), 100, nil)
 		require.NoError(t, err)
 		for _, f := range found {
 			if f.ID == c.ID {
@@ -244,11 +244,11 @@ func dueBesideFlood(t *testing.T, open Open) {
 	}
 }
 
-// some takes n callbacks from a feed.
-func some(t *testing.T, feed Reader, n int) (found []callback.Callback) {
+// some takes n callbacks from a reader.
+func some(t *testing.T, reader Reader, n int) (found []callback.Callback) {
 	t.Helper()
 	for len(found) < n {
-		more, err := feed.Next(t.Context(), 1, nil)
+		more, err := reader.Next(t.Context(), 1, nil)
 		require.NoError(t, err)
 		found = append(found, more...)
 	}
@@ -294,10 +294,10 @@ func nextIsBounded(t *testing.T, open Open) {
 		require.NoError(t, in.Append(t.Context(), New(10*i, 10*i+1)))
 	}
 	require.NoError(t, in.Append(t.Context(), New()))
-	feed := in.Reader()
+	reader := in.Reader()
 	var sizes []int
 	for total := 0; total < 6; {
-		found, err := feed.Next(t.Context(), 3, nil)
+		found, err := reader.Next(t.Context(), 3, nil)
 		require.NoError(t, err)
 		sizes = append(sizes, len(found))
 		total += len(found)
@@ -326,12 +326,12 @@ func sendersHaveTurns(t *testing.T, open Open) {
 	for range 10 {
 		require.NoError(t, in.Append(t.Context(), from("small", 5)))
 	}
-	feed := in.Reader()
+	reader := in.Reader()
 	before := map[string]int{} // ids of others that came before a sender's last
 	last := map[string]int{"large": 2, "small": 10}
 	total := 0
 	for len(last) > 0 {
-		found, err := feed.Next(t.Context(), 50, nil)
+		found, err := reader.Next(t.Context(), 50, nil)
 		require.NoError(t, err)
 		for _, c := range found {
 			total += len(c.Objects)
@@ -354,7 +354,7 @@ func everyCallbackOnce(t *testing.T, open Open) {
 	in := open(t)
 	defer closed(t, in)
 	random := rand.New(rand.NewPCG(1, 2))
-	feed := in.Reader()
+	reader := in.Reader()
 	posted, gone := 0, 0
 	lastSeq, deferred := map[string]int64{}, map[string]bool{}
 	got := map[string]bool{}
@@ -368,7 +368,7 @@ func everyCallbackOnce(t *testing.T, open Open) {
 		if posted == gone {
 			continue
 		}
-		found, err := feed.Next(t.Context(), 1+random.IntN(400), nil)
+		found, err := reader.Next(t.Context(), 1+random.IntN(400), nil)
 		require.NoError(t, err)
 		for _, c := range found {
 			if got[c.ID] {
@@ -429,17 +429,17 @@ func closedAcceptsNothing(t *testing.T, open Open) {
 	require.Empty(t, all(t, in))
 }
 
-// all returns what waits now. A sentinel tells where that ends, for Next waits. It makes the feed of the engine.
+// all returns what waits now. A sentinel tells where that ends, for Next waits. It makes the reader of the engine, which may have none yet.
 func all(t *testing.T, in Engine) []callback.Callback { return rest(t, in, in.Reader()) }
 
-// rest is all that the feed has not handed out.
-func rest(t *testing.T, in Engine, feed Reader) []callback.Callback {
+// rest is all that the reader has not handed out.
+func rest(t *testing.T, in Engine, reader Reader) []callback.Callback {
 	t.Helper()
 	sentinel := New(1 << 50)
 	require.NoError(t, in.Append(t.Context(), sentinel))
 	var found []callback.Callback
 	for {
-		more, err := feed.Next(t.Context(), 1000, nil)
+		more, err := reader.Next(t.Context(), 1000, nil)
 		require.NoError(t, err)
 		for i := range more {
 			if more[i].ID == sentinel.ID {

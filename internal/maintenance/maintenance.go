@@ -1,5 +1,5 @@
-// Package maintain is the one home of upkeep that happens by the clock.
-package maintain
+// Package maintenance runs upkeep by the clock.
+package maintenance
 
 import (
 	"context"

@@ -12,8 +12,8 @@ import (
 	"callback-service/internal/callback"
 )
 
-// TestTidy: a file that was large for a while becomes small again.
-func TestTidy(t *testing.T) {
+// TestReclaim: a file that was large for a while becomes small again.
+func TestReclaim(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "objects.db")
 	s := migrated(t, "sqlite:"+path)
 	assert.True(t, s.Embedded())
@@ -26,14 +26,14 @@ func TestTidy(t *testing.T) {
 		require.NoError(t, s.Save(context.Background(), batch))
 	}
 	require.NoError(t, s.current.write.Exec(`DELETE FROM objects`).Error)
-	freed, err := s.Tidy(context.Background())
+	freed, err := s.Reclaim(context.Background())
 	require.NoError(t, err)
 	assert.Greater(t, freed, int64(2<<20))
 	require.NoError(t, s.current.write.Exec(`PRAGMA wal_checkpoint(TRUNCATE)`).Error)
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	assert.Less(t, info.Size(), int64((sparePage+100)*pageBytes))
-	freed, err = s.Tidy(context.Background())
+	freed, err = s.Reclaim(context.Background())
 	require.NoError(t, err)
 	assert.Zero(t, freed)
 }

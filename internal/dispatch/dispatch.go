@@ -214,6 +214,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		case <-stop:
 			stop = nil
 			l.finishing = true
+			l.unsaved.isolated = nil // they stay in the inbox, and do not keep the rest from its last write
 			fetches, saves := time.AfterFunc(d.FetchGrace, cancelFetches), time.AfterFunc(d.Grace, cancelSaves)
 			defer fetches.Stop()
 			defer saves.Stop()

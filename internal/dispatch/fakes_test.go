@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -215,13 +216,16 @@ func newBooks() *books {
 
 func (s *books) Save(_ context.Context, b callback.Batch) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.batches++
-	if s.fail != nil {
-		if err := s.fail(b); err != nil {
+	fail := s.fail
+	s.mu.Unlock()
+	if fail != nil { // it may take its time
+		if err := fail(b); err != nil {
 			return err
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, o := range b.Objects {
 		s.objects[o.ID] = o
 	}
@@ -286,4 +290,5 @@ func (r *rig) steady(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(min(d, 100*time.Millisecond)) {
 		r.inbox.post(1<<40 + time.Now().UnixNano())
 	}
+	synctest.Wait()
 }

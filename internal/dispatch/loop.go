@@ -72,9 +72,8 @@ func (l *loop) step(now time.Time) time.Duration {
 			at(l.limit.next(now))
 		}
 	}
-	if due, when := l.unsaved.due(now, l.finishing); !due {
-		at(when)
-	}
+	_, save := l.unsaved.due(now, l.finishing)
+	at(save)
 	l.writeWaits(now)
 	if len(l.unwritten) > 0 {
 		at(l.unwritten[0].writeBy)
@@ -221,7 +220,7 @@ func (l *loop) handleAnswer(t *task, r fetchResult, now time.Time, label string,
 	l.Metrics.Fetches.WithLabelValues(label).Inc()
 	l.answered = r.over
 	l.limit.answered(now, sample{began: r.began, verdict: good, sender: t.serving[0].of.cb.Sender})
-	l.unsaved.add(&outcome{conclusion: c, began: r.began, waiters: t.serving}, now)
+	l.unsaved.add(&outcome{conclusion: c, began: r.began, waiters: t.serving, strikes: t.strikes}, now)
 	l.window.end(t, now)
 	if l.window.held > 0 && now.Sub(l.eased) >= easeEvery {
 		l.eased = now
@@ -239,6 +238,7 @@ func (l *loop) flush(now time.Time) {
 		for _, one := range o.waiters {
 			l.window.add(o.object.ID, one, now)
 		}
+		l.window.tasks[o.object.ID].strikes = o.strikes
 	}
 	if len(batch) > 0 {
 		l.saves <- saveRequestOf(batch, l.unsaved.failures)
@@ -277,20 +277,23 @@ func saveRequestOf(batch []*outcome, tries int) saveRequest {
 func (l *loop) handleSaved(r saveResult, now time.Time) {
 	switch {
 	case r.err == nil:
-		if l.unsaved.trouble != "" && l.logged {
+		if l.logged && len(l.unsaved.isolated) == 0 {
+			l.logged = false
 			l.Logger.Info("dispatch: the database has taken the write", "after", now.Sub(l.unsaved.began).Round(time.Millisecond))
 		}
-		l.logged = false
 		l.settle(l.unsaved.saved(now, r.took))
-	case l.finishing && !errors.Is(r.err, callback.ErrRefused):
+	case l.finishing && !l.unsaved.canBeHelped(r.err):
 		l.Logger.Warn("dispatch: the last write failed; its callbacks stay in the inbox", "error", r.err)
-		l.unsaved = unsaved{size: 1}
+		l.unsaved.inHand = nil
+		if !errors.Is(r.err, callback.ErrRefused) { // no other would be taken either
+			l.unsaved.queue = nil
+		}
 	default:
-		if !l.logged && !errors.Is(r.err, callback.ErrDatabaseDown) && !errors.Is(r.err, callback.ErrRefused) {
+		backoff := func(failures int) time.Duration { return l.backoff(failures, lastBackoff) }
+		if l.unsaved.failed(r.err, now, r.took, backoff) && !l.logged {
 			l.logged = true
 			l.Logger.Error("dispatch: a write to the database failed and is repeated until it succeeds", "error", r.err)
 		}
-		l.unsaved.failed(r.err, now, func(failures int) time.Duration { return l.backoff(failures, lastBackoff) })
 	}
 }
 

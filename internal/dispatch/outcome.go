@@ -22,8 +22,11 @@ const (
 	outcomeOverhead = 256 // bytes of an outcome besides its data
 	waiterOverhead  = 16  // and of each that it served
 
-	// strikes are the failures of one outcome by itself, each between commits of others, after which it is the outcome's fault.
-	strikes = 3
+	// maxStrikes is how many strikes an outcome may have before it is at fault.
+	maxStrikes = 3
+	// asideFactor is for how many times as long as the last try took nothing that stands aside is tried again. A write that the
+	// database always finds too slow then costs the others a tenth of its time.
+	asideFactor = 9
 )
 
 type kind int
@@ -50,8 +53,13 @@ type outcome struct {
 	conclusion
 	began   time.Time // the fetch
 	waiters []waiter
-	alone   int // failures by itself, with commits of others before each
-	commits int // of others, at the last of them
+	strikes strikes
+}
+
+// strikes are the failures of an outcome by itself, each after a commit of others.
+type strikes struct {
+	count   int
+	commits int // unsaved.commits at the last of them
 }
 
 func (o *outcome) bytes() int {
@@ -68,13 +76,14 @@ type unsaved struct {
 	queue    []*outcome
 	since    time.Time  // when the first of queue came
 	isolated []*outcome // that failed by themselves: tried again one by one, while the others go on
+	aside    time.Time  // no try of isolated before
 	inHand   []*outcome // the batch with the saver
 	bytes    int        // of all
 	size     int        // how many outcomes the next batch may have
 	commits  int
 	failures int       // in a row
 	trouble  string    // the last of them; empty: there was none
-	began    time.Time // when the first outcome of the row went to the database; zero: nothing is there
+	began    time.Time // when the first batch of that row went to the database; zero: none is there
 	savedAt  time.Time
 	next     time.Time // no try before
 	asked    bool      // while writes fail, for an answer that is fresh enough to try one with
@@ -107,10 +116,13 @@ func (u *unsaved) due(now time.Time, last bool) (bool, time.Time) {
 		return false, time.Time{}
 	case last:
 		return true, now
-	case u.failures > 0:
-		at = u.next
-	case len(u.queue) >= u.size || len(u.queue) == 0:
+	case len(u.queue) == 0:
+		at = u.aside
+	case len(u.queue) >= u.size:
 		at = now
+	}
+	if u.failures > 0 && (u.next.After(at) || len(u.queue) > 0) {
+		at = u.next
 	}
 	return !now.Before(at), at
 }
@@ -118,15 +130,30 @@ func (u *unsaved) due(now time.Time, last bool) (bool, time.Time) {
 // take makes the next batch. With stale those outcomes are returned that it found to be too old: they are fetched again. While writes fail
 // that is one at most, to try a write with: there is no use in asking the source for all of them again and again meanwhile.
 func (u *unsaved) take(now time.Time, ttl time.Duration) (batch, stale []*outcome) {
-	if u.began.IsZero() {
+	u.turn = !u.turn
+	if len(u.isolated) > 0 && (len(u.queue) == 0 || u.turn && !now.Before(u.aside)) {
+		batch, u.isolated = u.isolated[:1:1], u.isolated[1:]
+		if batch[0].stale(now, ttl) {
+			batch, stale = nil, batch
+		}
+	} else {
+		batch, stale = u.takeQueued(now, ttl)
+	}
+	for _, o := range stale {
+		u.bytes -= o.bytes()
+	}
+	switch {
+	case len(batch) == 0 && u.failures > 0:
+		u.asked, u.next = true, now.Add(savePause)
+	case len(batch) > 0 && u.began.IsZero():
 		u.began = now
 	}
-	u.turn = !u.turn
-	if len(u.isolated) > 0 && (u.turn || len(u.queue) == 0) {
-		u.inHand = u.isolated[:1:1]
-		u.isolated = u.isolated[1:]
-		return u.inHand, nil
-	}
+	u.inHand = batch
+	return batch, stale
+}
+
+// takeQueued is take for those that wait in the queue.
+func (u *unsaved) takeQueued(now time.Time, ttl time.Duration) (batch, stale []*outcome) {
 	bytes, waiters := 0, 0
 	var kept, rest []*outcome
 	for i, o := range u.queue {
@@ -155,12 +182,8 @@ func (u *unsaved) take(now time.Time, ttl time.Duration) (batch, stale []*outcom
 	}
 	if len(batch) == 0 && len(rest) > 0 {
 		stale, rest = append(stale, rest[0]), rest[1:]
-		u.asked, u.next = true, now.Add(savePause)
 	}
-	for _, o := range stale {
-		u.bytes -= o.bytes()
-	}
-	u.queue, u.inHand, u.since = rest, batch, now
+	u.queue, u.since = rest, now
 	return batch, stale
 }
 
@@ -170,36 +193,47 @@ func (u *unsaved) saved(now time.Time, took time.Duration) []*outcome {
 	u.inHand, u.failures, u.trouble = nil, 0, ""
 	u.began, u.savedAt = time.Time{}, now
 	u.commits++
+	waiters := 0
 	for _, o := range done {
 		u.bytes -= o.bytes()
+		waiters += len(o.waiters)
 	}
 	switch {
 	case took > slowSave:
 		u.size = max(1, u.size/2)
-	case took < quickSave && len(done) >= u.size:
+	case took < quickSave && waiters >= u.size:
 		u.size = min(2*u.size, maxBatch)
 	}
 	return done
 }
 
-// failed is called when it was not. A batch that repeatedly fails for a reason that is not the connection's is tried in smaller parts, and an
-// outcome that fails by itself stands aside, so that the rest gets through.
-func (u *unsaved) failed(err error, now time.Time, backoff func(failures int) time.Duration) {
-	batch := u.inHand
+// canBeHelped reports whether the batch in hand failed for its data and gets through at once: in smaller parts, or, alone, as a dead letter.
+func (u *unsaved) canBeHelped(err error) bool {
+	return errors.Is(err, callback.ErrRefused) && (len(u.inHand) > 1 || u.inHand[0].kind == stored)
+}
+
+// failed is called when the batch in hand was not committed. One that repeatedly fails for a reason that is not the connection's is tried in
+// smaller parts, and an outcome that fails by itself stands aside, so that the rest gets through. It reports whether the log should have the
+// failure: it is not that of the connection, of a row that can be helped, or of one that is known to fail.
+func (u *unsaved) failed(err error, now time.Time, took time.Duration, backoff func(failures int) time.Duration) (news bool) {
+	batch, helped := u.inHand, u.canBeHelped(err)
 	u.inHand, u.trouble = nil, err.Error()
-	switch refused := errors.Is(err, callback.ErrRefused); {
+	switch {
 	case errors.Is(err, callback.ErrDatabaseDown):
 		u.failures++
-	case refused && len(batch) == 1 && batch[0].kind == stored:
+	case helped && len(batch) == 1:
 		u.giveUp(batch[0], err)
+	case helped: // at once: the rest is sound
+		u.size = max(1, len(batch)/2)
 	case len(batch) == 1:
-		u.failures++
-		if u.isolate(batch[0], err) {
+		if news = batch[0].strikes.count == 0; news {
+			u.failures++
+		}
+		if u.isolate(batch[0], err, now.Add(max(savePause, asideFactor*took))) {
 			batch = nil
 		}
-	case refused: // at once: the rest is sound
-		u.size = max(1, len(batch)/2)
 	default:
+		news = true
 		if u.failures++; u.failures > 1 || errors.Is(err, callback.ErrTooSlow) {
 			u.size = max(1, len(batch)/2)
 		}
@@ -208,6 +242,7 @@ func (u *unsaved) failed(err error, now time.Time, backoff func(failures int) ti
 	if u.failures > 0 {
 		u.next = now.Add(min(backoff(u.failures), savePause))
 	}
+	return news
 }
 
 // giveUp makes a failure of its id of an answer that the database does not take.
@@ -220,14 +255,14 @@ func (u *unsaved) giveUp(o *outcome, err error) {
 
 // isolate puts an outcome aside that failed by itself. Once others were committed between its failures often enough, and the error may be
 // about the data, it is given up.
-func (u *unsaved) isolate(o *outcome, err error) (aside bool) {
-	if o.alone == 0 || u.commits > o.commits {
-		o.alone, o.commits = o.alone+1, u.commits
+func (u *unsaved) isolate(o *outcome, err error, next time.Time) (aside bool) {
+	if o.strikes.count == 0 || u.commits > o.strikes.commits {
+		o.strikes = strikes{o.strikes.count + 1, u.commits}
 	}
-	if o.alone > strikes && o.kind == stored && errors.Is(err, callback.ErrDoubtful) {
+	if o.strikes.count > maxStrikes && o.kind == stored && errors.Is(err, callback.ErrDoubtful) {
 		u.giveUp(o, err)
 		return false
 	}
-	u.isolated = append(u.isolated, o)
+	u.isolated, u.aside = append(u.isolated, o), next
 	return true
 }

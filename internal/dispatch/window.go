@@ -62,6 +62,7 @@ type task struct {
 	since    time.Time            // ready: since when
 	due      time.Time            // backing off: until when
 	held     bool                 // backing off until the source answers others well, or until due
+	strikes  strikes              // of the answer that was too old to be stored
 	queued   int                  // changes whenever it is put in line or taken out: see place
 	place    int                  // in the heap
 }
@@ -266,7 +267,7 @@ func (w *window) begin(t *task) {
 
 // end is for a task whose fetch is over and that starts again as if new, for those who came during it; without any it goes.
 func (w *window) end(t *task, now time.Time) {
-	t.serving, t.failures, t.failed, t.failure, t.held = nil, 0, time.Time{}, nil, false
+	t.serving, t.failures, t.failed, t.failure, t.held, t.strikes = nil, 0, time.Time{}, nil, false, strikes{}
 	if len(t.waiters) == 0 {
 		delete(w.tasks, t.id)
 		return

@@ -33,6 +33,7 @@ type loop struct {
 	spawned   int                 // fetchers
 	busy      int                 // of them
 	answered  time.Time           // when the source last answered well
+	newest    time.Time           // when the newest fetch began that it answered well
 	failure   string              // of the last fetch that failed
 	eased     time.Time           // when the waits of held ids were shortened
 	oldest    time.Time           // see oldestDue
@@ -219,6 +220,9 @@ func (l *loop) keep(o callback.Object, serving []waiter) conclusion {
 func (l *loop) handleAnswer(t *task, r fetchResult, now time.Time, label string, c conclusion) {
 	l.Metrics.Fetches.WithLabelValues(label).Inc()
 	l.answered = r.over
+	if r.began.After(l.newest) {
+		l.newest = r.began
+	}
 	l.limit.answered(now, sample{began: r.began, verdict: good, sender: t.serving[0].of.cb.Sender})
 	l.unsaved.add(&outcome{conclusion: c, began: r.began, waiters: t.serving, strikes: t.strikes}, now)
 	l.window.end(t, now)

@@ -48,15 +48,21 @@ func verdictOf(f *callback.FetchError) verdict {
 	return odd
 }
 
-// handleFailure gives up for those whose attempts are used up, and tries again for the rest. An attempt is spent when the source answered others
-// well since the last one: only then is it the id that fails, and not the source.
+// proven reports whether it is the id that fails, and not the source: that answered others well since the id's last attempt. Of a time-out it is
+// known only when it answered one that began later, for a source that is asked too much answers one after the other, and the last ones never.
+func (l *loop) proven(t *task, r fetchResult, failure *callback.FetchError) bool {
+	return !t.failed.IsZero() && l.answered.After(t.failed) && (failure.Reason != callback.ReasonTimeout || l.newest.After(r.began))
+}
+
+// handleFailure gives up for those whose attempts are used up, and tries again for the rest. An attempt is spent only where it is proven that the
+// id fails.
 func (l *loop) handleFailure(t *task, r fetchResult, now time.Time, failure *callback.FetchError) {
 	l.failure = failure.Error()
 	l.Metrics.Fetches.WithLabelValues(string(failure.Reason)).Inc()
 	l.limit.answered(now, sample{
 		began: r.began, verdict: verdictOf(failure), retryAfter: failure.RetryAfter, sender: t.serving[0].of.cb.Sender,
 	})
-	proven := !t.failed.IsZero() && l.answered.After(t.failed)
+	proven := l.proven(t, r, failure)
 	t.failed, t.failure = r.over, failure
 	given, rest := l.spend(t.serving, proven && failure.Reason.Spends())
 	if len(given) > 0 {

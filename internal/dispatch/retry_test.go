@@ -39,6 +39,14 @@ func (a *attempts) of(id int64) []time.Time {
 	return append([]time.Time{}, a.at[id]...)
 }
 
+// slowly fails as long after the fetch began as such a failure does.
+func slowly(reason callback.Reason) error {
+	if reason == callback.ReasonTimeout {
+		time.Sleep(time.Second)
+	}
+	return fails(reason)
+}
+
 // TestWhatSpendsAnAttempt: an id that fails for a reason of its own is given up after its attempts, while the source answers others well;
 // the first failure is one to go by. One that is throttled, or not reached, waits.
 func TestWhatSpendsAnAttempt(t *testing.T) {
@@ -53,7 +61,7 @@ func TestWhatSpendsAnAttempt(t *testing.T) {
 				r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
 					tries.add(id)
 					if id == 1 {
-						return callback.Object{}, fails(reason)
+						return callback.Object{}, slowly(reason)
 					}
 					return object(id), nil
 				}), options())
@@ -83,7 +91,7 @@ func TestNoEvidence(t *testing.T) {
 			o.Jitter = func(limit time.Duration) time.Duration { return limit - 1 }
 			r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
 				if tries.add(id); id == 1 {
-					return callback.Object{}, fails(reason)
+					return callback.Object{}, slowly(reason)
 				}
 				return object(id), nil
 			}), o)
@@ -97,6 +105,38 @@ func TestNoEvidence(t *testing.T) {
 			require.Equal(t, 1, r.store.receipt(id).Failed)
 		})
 	}
+}
+
+// TestOverloadMakesNoDeadLetters: a source that answers one after the other, and goes on with those that were given up, times out for most.
+func TestOverloadMakesNoDeadLetters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.MaxAttempts = 2
+		slot := make(chan struct{}, 1)
+		r := start(t, fetches(func(ctx context.Context, id int64) (callback.Object, error) {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			served := make(chan struct{})
+			go func() { // ends when it was its turn
+				slot <- struct{}{}
+				time.Sleep(time.Second)
+				<-slot
+				close(served)
+			}()
+			select {
+			case <-served:
+				return object(id), nil
+			case <-ctx.Done():
+				return callback.Object{}, fails(callback.ReasonTimeout)
+			}
+		}), o)
+		id := r.inbox.post(upTo(100)...)
+		for !r.store.done(id) {
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, callback.Counts{Stored: 100}, r.store.receipt(id).Counts)
+		time.Sleep(time.Hour) // what was given up is served
+	})
 }
 
 // TestDrop: the operator gives up an id against which there is no evidence, and its callback is done.

@@ -172,6 +172,9 @@ func (l *limiter) fall(now time.Time, v verdict) {
 	if v == late && l.limit > l.base {
 		l.ceiling = max(2, l.base) // the trial may have been too much for the source
 	}
+	if l.run == 0 { // it is told of, and not seen
+		l.runSince = now
+	}
 	l.lowest, l.probing, l.epoch = true, false, now
 	l.pause = firstProbe
 	l.probeAt = now.Add(l.pause)

@@ -35,6 +35,7 @@ type loop struct {
 	answered  time.Time           // when the source last answered well
 	failure   string              // of the last fetch that failed
 	eased     time.Time           // when the waits of held ids were shortened
+	easeAgain bool                // the source answered well since then
 	oldest    time.Time           // see oldestDue
 	looked    time.Time
 	logged    bool // that a write failed
@@ -51,6 +52,9 @@ func newLoop(d *Dispatcher, spawn func()) *loop {
 // done reports whether the loop may end.
 func (l *loop) done() bool { return l.finishing && l.busy == 0 && l.unsaved.len() == 0 }
 
+// abandon gives up what does not end; its callbacks stay in the inbox.
+func (l *loop) abandon() { l.busy, l.unsaved = 0, unsaved{size: 1} }
+
 // step does what may be done now, and returns how long it is until there is something to do without an event.
 func (l *loop) step(now time.Time) time.Duration {
 	next := now.Add(time.Hour)
@@ -61,6 +65,7 @@ func (l *loop) step(now time.Time) time.Duration {
 	}
 	l.flush(now) // before launch: what waited too long for the database is fetched again
 	if !l.finishing && !l.settings.Load().Paused {
+		at(l.ease(now))
 		l.window.wake(now)
 		l.makeRoom(now)
 		l.read()
@@ -218,14 +223,10 @@ func (l *loop) keep(o callback.Object, serving []waiter) conclusion {
 
 func (l *loop) handleAnswer(t *task, r fetchResult, now time.Time, label string, c conclusion) {
 	l.Metrics.Fetches.WithLabelValues(label).Inc()
-	l.answered = r.over
+	l.answered, l.easeAgain = r.over, true
 	l.limit.answered(now, sample{began: r.began, verdict: good, sender: t.serving[0].of.cb.Sender})
 	l.unsaved.add(&outcome{conclusion: c, began: r.began, waiters: t.serving, strikes: t.strikes}, now)
 	l.window.end(t, now)
-	if l.window.held > 0 && now.Sub(l.eased) >= easeEvery {
-		l.eased = now
-		l.window.easeHeld(now, func() time.Duration { return l.Jitter(lastBackoff) })
-	}
 }
 
 // flush gives the saver its next batch, when it is free.

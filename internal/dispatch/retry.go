@@ -137,6 +137,19 @@ func (l *loop) makeRoom(now time.Time) {
 	}
 }
 
+// ease shortens the waits of held ids once the source answers others well. It returns when it will, if not now; zero: an event changes that.
+func (l *loop) ease(now time.Time) time.Time {
+	if l.window.held == 0 || !l.easeAgain {
+		return time.Time{}
+	}
+	if next := l.eased.Add(easeEvery); now.Before(next) {
+		return next
+	}
+	l.eased, l.easeAgain = now, false
+	l.window.easeHeld(l.answered, now, func() time.Duration { return l.Jitter(lastBackoff) })
+	return time.Time{}
+}
+
 // park moves all that waits of a callback to the inbox, for which there is no room here.
 func (l *loop) park(c *inFlightCallback, now, due time.Time) {
 	for _, id := range c.cb.Objects {

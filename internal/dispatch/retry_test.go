@@ -122,6 +122,34 @@ func TestDrop(t *testing.T) {
 	})
 }
 
+// TestEvidenceRightAfterEvidence: an answer that comes less than a second after another one shortens the wait of an id that failed between them.
+func TestEvidenceRightAfterEvidence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tries attempts
+		o := options()
+		o.Jitter = func(limit time.Duration) time.Duration {
+			if limit > lastBackoff {
+				return limit - 1
+			}
+			return 0
+		}
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			if tries.add(id); id == 1 {
+				return callback.Object{}, fails(callback.ReasonMalformed)
+			}
+			return object(id), nil
+		}), o)
+		r.inbox.post(1)
+		time.Sleep(3 * time.Hour)
+		r.inbox.post(2) // evidence: 1 is tried twice, and held again
+		time.Sleep(easeEvery / 2)
+		before := len(tries.of(1))
+		r.inbox.post(3)
+		time.Sleep(lastBackoff)
+		require.Greater(t, len(tries.of(1)), before)
+	})
+}
+
 // Whoever joins an id that has failed seven times has all its own attempts.
 func TestAttemptsAreCountedForEachCallback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -228,10 +228,10 @@ func (w *window) wake(now time.Time) {
 	}
 }
 
-// easeHeld shortens the waits of what is held until the source answers others well: it does.
-func (w *window) easeHeld(now time.Time, pause func() time.Duration) {
+// easeHeld shortens the waits of what is held until the source answers others well and failed before it did so.
+func (w *window) easeHeld(answered, now time.Time, pause func() time.Duration) {
 	for _, t := range w.heap {
-		if !t.held {
+		if !t.held || t.failed.After(answered) {
 			continue
 		}
 		w.unhold(t)

@@ -288,3 +288,29 @@ func TestStopWhileSomethingHangs(t *testing.T) {
 		})
 	}
 }
+
+// The age of the oldest id that is due is that of one that is still due, also while nothing happens.
+func TestOldestDueIsStillDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.Workers = 1
+		gate := make(chan struct{})
+		defer close(gate)
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			switch id {
+			case 1:
+				time.Sleep(time.Minute)
+			case 2:
+				<-gate
+			}
+			return object(id), nil
+		}), o)
+		r.inbox.post(1)
+		time.Sleep(time.Second)
+		r.inbox.post(2)
+		time.Sleep(59*time.Second - 10*time.Millisecond)
+		r.inbox.post(3) // it is looked for the oldest: 2
+		time.Sleep(time.Minute)
+		require.Equal(t, time.Minute, r.Health().OldestDue.Round(time.Second))
+	})
+}

@@ -122,8 +122,7 @@ func (l *limiter) next(now time.Time) time.Time {
 	return at
 }
 
-// began takes note of a fetch that begins. There must be room for it, and answered must follow. A probe should be of an id that has not
-// failed before if there is one: ids that fail for a reason of their own would say for ever that the source is down.
+// began takes note of a fetch that begins. There must be room for it, and answered must follow.
 func (l *limiter) began(now time.Time) {
 	l.use(now)
 	l.inFlight++

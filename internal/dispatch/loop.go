@@ -36,7 +36,7 @@ type loop struct {
 	failure   string              // of the last fetch that failed
 	eased     time.Time           // when the waits of held ids were shortened
 	easeAgain bool                // the source answered well since then
-	oldest    time.Time           // see oldestDue
+	oldest    place               // see oldestDue
 	looked    time.Time
 	logged    bool // that a write failed
 	finishing bool // stop was asked for: nothing new begins
@@ -83,7 +83,7 @@ func (l *loop) step(now time.Time) time.Duration {
 	if len(l.unwritten) > 0 {
 		at(l.unwritten[0].writeBy)
 	}
-	l.show(now)
+	at(l.show(now))
 	return next.Sub(now)
 }
 
@@ -158,7 +158,7 @@ func (l *loop) start(cb *callback.Callback, now time.Time) {
 func (l *loop) launch(now time.Time) {
 	l.limit.setMost(now, l.settings.Load().Workers)
 	for room := l.limit.room(now); room > 0 && l.window.ready() > 0 && l.unsaved.mayGrow(l.busy); room-- {
-		t := l.window.pick(l.limit.down())
+		t := l.window.pick()
 		l.window.begin(t)
 		if l.busy == l.spawned {
 			l.spawned++

@@ -79,14 +79,14 @@ func (l *loop) handleFailure(t *task, r fetchResult, now time.Time, failure *cal
 	l.retry(t, now, max(l.backoff(t.failures, longest), failure.RetryAfter))
 }
 
-// spend counts an attempt where one is spent, and returns those who have none left, and the others.
+// spend counts an attempt where one is spent, and returns those who have none left then, and the others.
 func (l *loop) spend(waiters []waiter, spent bool) (given, rest []waiter) {
 	most := l.settings.Load().MaxAttempts
 	for _, one := range waiters {
 		if spent {
 			one.attempts++
 		}
-		if int(one.attempts) >= most {
+		if spent && int(one.attempts) >= most {
 			given = append(given, one)
 		} else {
 			rest = append(rest, one)

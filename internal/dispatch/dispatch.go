@@ -187,6 +187,7 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		cancelFetches()
 		cancelSaves()
 		l.cancelAsk()
+		l.endSpans()
 		close(asks)
 		close(requests)
 		close(saves)

@@ -27,16 +27,17 @@ type loop struct {
 	window    *window
 	limit     *limiter
 	unsaved   unsaved
-	asked     bool                // the inbox
-	partly    bool                // not for all senders
-	unwritten []*inFlightCallback // with waits that the inbox does not have yet; the first must be written first
-	spawned   int                 // fetchers
-	busy      int                 // of them
-	answered  time.Time           // when the source last answered well
-	failure   string              // of the last fetch that failed
-	eased     time.Time           // when the waits of held ids were shortened
-	easeAgain bool                // the source answered well since then
-	oldest    place               // see oldestDue
+	traced    map[*inFlightCallback]struct{} // those with a span
+	asked     bool                           // the inbox
+	partly    bool                           // not for all senders
+	unwritten []*inFlightCallback            // with waits that the inbox does not have yet; the first must be written first
+	spawned   int                            // fetchers
+	busy      int                            // of them
+	answered  time.Time                      // when the source last answered well
+	failure   string                         // of the last fetch that failed
+	eased     time.Time                      // when the waits of held ids were shortened
+	easeAgain bool                           // the source answered well since then
+	oldest    place                          // see oldestDue
 	looked    time.Time
 	logged    bool // that a write failed
 	finishing bool // stop was asked for: nothing new begins
@@ -46,6 +47,7 @@ func newLoop(d *Dispatcher, spawn func()) *loop {
 	return &loop{
 		Options: d.Options, settings: &d.settings, board: &d.board, inbox: d.inbox, spawn: spawn, cancelAsk: func() {},
 		window: newWindow(d.Window), limit: newLimiter(d.Workers), unsaved: unsaved{size: maxBatch},
+		traced: map[*inFlightCallback]struct{}{},
 	}
 }
 
@@ -54,6 +56,14 @@ func (l *loop) done() bool { return l.finishing && l.busy == 0 && l.unsaved.len(
 
 // abandon gives up what does not end; its callbacks stay in the inbox.
 func (l *loop) abandon() { l.busy, l.unsaved = 0, unsaved{size: 1} }
+
+// endSpans ends those of the callbacks that stay in the inbox, at the end of Run.
+func (l *loop) endSpans() {
+	for c := range l.traced {
+		c.span.Annotate("the service stops: what is left of it stays in the inbox")
+		c.span.End()
+	}
+}
 
 // step does what may be done now, and returns how long it is until there is something to do without an event.
 func (l *loop) step(now time.Time) time.Duration {
@@ -138,6 +148,9 @@ func (l *loop) start(cb *callback.Callback, now time.Time) {
 	c.span, c.trace = span, telemetry.Propagated(ctx)
 	c.span.Set("callback_id", cb.ID)
 	c.span.Count("objects", cb.Total())
+	if c.span.Sampled() {
+		l.traced[c] = struct{}{}
+	}
 	l.window.hold(c)
 	for i, id := range cb.Objects {
 		one := waiter{of: c}

@@ -200,6 +200,7 @@ func (l *loop) finish(c *inFlightCallback) {
 	c.left = true
 	l.board.remove(c.cb.ID)
 	l.window.release(c)
+	delete(l.traced, c)
 	defer c.span.End()
 	deferral := c.deferral()
 	if len(deferral.Waiting) == 0 {

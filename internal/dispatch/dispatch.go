@@ -75,6 +75,9 @@ type Options struct {
 	Jitter func(time.Duration) time.Duration
 }
 
+// patience is how long Run waits for what goes on although its context ended, such as a write to a disk that hangs.
+const patience = time.Second
+
 // MaxWorkers bounds Options.Workers, for the channels to and from the workers must hold them all.
 const MaxWorkers = 16384
 
@@ -160,7 +163,8 @@ func New(inbox Inbox, reader Reader, source Source, store Store, o Options) *Dis
 }
 
 // Run dispatches until ctx ends. Then it begins nothing new: fetches in flight finish within FetchGrace, what they brought is written once,
-// and all else stays in the inbox. It returns nil, or the panic of one of its single goroutines, after which the process must end.
+// and all else stays in the inbox. Run ends within Grace and two seconds more: what hangs by then is left behind. It returns nil, or the panic
+// of one of its single goroutines, after which the process must end.
 func (d *Dispatcher) Run(ctx context.Context) (err error) {
 	fetching, cancelFetches := context.WithCancel(context.WithoutCancel(ctx))
 	saving, cancelSaves := context.WithCancel(context.WithoutCancel(ctx))
@@ -183,16 +187,19 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 		cancelFetches()
 		cancelSaves()
 		l.cancelAsk()
+		l.endSpans()
 		close(asks)
 		close(requests)
 		close(saves)
-		fetchers.Wait()
-		singles.Wait()
+		if !endWithin(patience, &fetchers, &singles) {
+			d.Logger.Error("dispatch: a fetch, a write or a read of the inbox does not end, and is left behind")
+		}
 	}()
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	stop := ctx.Done()
+	var late <-chan time.Time // when it is time to end, whatever goes on
 	for !l.done() {
 		select {
 		case r := <-results:
@@ -218,11 +225,31 @@ func (d *Dispatcher) Run(ctx context.Context) (err error) {
 			fetches, saves := time.AfterFunc(d.FetchGrace, cancelFetches), time.AfterFunc(d.Grace, cancelSaves)
 			defer fetches.Stop()
 			defer saves.Stop()
+			late = time.After(d.Grace + patience)
+		case <-late:
+			l.abandon()
 		}
 		timer.Reset(l.step(time.Now()))
 	}
 	l.writeWaits(time.Now().Add(writeWithin)) // all of them
 	return nil
+}
+
+// endWithin reports whether the goroutines of all groups end in time.
+func endWithin(limit time.Duration, groups ...*sync.WaitGroup) bool {
+	ended := make(chan struct{})
+	go func() { // ends with them
+		for _, g := range groups {
+			g.Wait()
+		}
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(limit):
+		return false
+	}
 }
 
 // guard turns a panic into the end of Run: with a goroutine gone that there is only one of, everything would wait in vain.

@@ -233,3 +233,84 @@ func TestDrainWithAHangingSourceAndADeadDatabase(t *testing.T) {
 		require.Empty(t, r.store.letters)
 	})
 }
+
+// hangs is an inbox, a source and a store that end only when they are let go, whatever becomes of the context.
+type hangs struct {
+	*memory
+	*books
+	reading, fetching, saving bool
+	gate                      chan struct{}
+}
+
+func (h *hangs) wait(hang bool) {
+	if hang {
+		<-h.gate
+	}
+}
+
+func (h *hangs) Next(ctx context.Context, maxIDs int, full map[string]bool) ([]callback.Callback, error) {
+	found, err := h.memory.Next(ctx, maxIDs, full)
+	h.wait(h.reading && err != nil)
+	return found, err
+}
+
+func (h *hangs) Fetch(_ context.Context, id int64) (callback.Object, error) {
+	h.wait(h.fetching)
+	return object(id), nil
+}
+
+func (h *hangs) Save(ctx context.Context, b callback.Batch) error {
+	h.wait(h.saving)
+	return h.books.Save(ctx, b)
+}
+
+// Promise 8: Run ends in time although a read, a fetch or a write does not end.
+func TestStopWhileSomethingHangs(t *testing.T) {
+	for name, h := range map[string]*hangs{"read": {reading: true}, "fetch": {fetching: true}, "save": {saving: true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h.memory, h.books, h.gate = newMemory(), newBooks(), make(chan struct{})
+				h.post(1)
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- New(h, h, h, h, options()).Run(ctx) }() // ends with ctx
+				time.Sleep(time.Minute)
+				cancel()
+				time.Sleep(options().Grace + 2*patience + time.Millisecond)
+				select {
+				case err := <-ended:
+					require.NoError(t, err)
+				default:
+					t.Error("it does not end")
+				}
+				close(h.gate)
+			})
+		})
+	}
+}
+
+// The age of the oldest id that is due is that of one that is still due, also while nothing happens.
+func TestOldestDueIsStillDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		o.Workers = 1
+		gate := make(chan struct{})
+		defer close(gate)
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			switch id {
+			case 1:
+				time.Sleep(time.Minute)
+			case 2:
+				<-gate
+			}
+			return object(id), nil
+		}), o)
+		r.inbox.post(1)
+		time.Sleep(time.Second)
+		r.inbox.post(2)
+		time.Sleep(59*time.Second - 10*time.Millisecond)
+		r.inbox.post(3) // it is looked for the oldest: 2
+		time.Sleep(time.Minute)
+		require.Equal(t, time.Minute, r.Health().OldestDue.Round(time.Second))
+	})
+}

@@ -1,9 +1,6 @@
 package dispatch
 
-import (
-	"slices"
-	"time"
-)
+import "slices"
 
 // fairQueue holds the tasks that are ready to be fetched: first in, first out for each sender, and the senders in turn. However long one
 // sender's queue is, it delays no other's. The zero value is empty.
@@ -70,14 +67,14 @@ func (q *fairQueue) pop() *task {
 	}
 }
 
-// oldest is when the task that has waited longest became ready; zero when there is none.
-func (q *fairQueue) oldest() (since time.Time) {
+// oldest is the task that has waited longest; nil when there is none.
+func (q *fairQueue) oldest() (first *task) {
 	for _, own := range q.line {
-		if t := own.peek(); t != nil && (since.IsZero() || t.since.Before(since)) {
-			since = t.since
+		if t := own.peek(); t != nil && (first == nil || t.since.Before(first.since)) {
+			first = t
 		}
 	}
-	return since
+	return first
 }
 
 // place is a task's place in a sender's queue. It is void when the task was taken at another's turn.
@@ -85,6 +82,8 @@ type place struct {
 	task   *task
 	queued int
 }
+
+func (p place) void() bool { return p.task.queued != p.queued }
 
 // queue is one sender's.
 type queue struct {
@@ -100,7 +99,7 @@ func (q *queue) push(p place) {
 	if len(q.items) == cap(q.items) {
 		valid := q.items[:0]
 		for _, old := range q.items[q.head:] {
-			if old.task.queued == old.queued {
+			if !old.void() {
 				valid = append(valid, old)
 			}
 		}
@@ -113,7 +112,7 @@ func (q *queue) push(p place) {
 // peek returns the first task that has not been taken at another's turn; nil when there is none.
 func (q *queue) peek() *task {
 	for q.len() > 0 {
-		if p := q.items[q.head]; p.task.queued == p.queued {
+		if p := q.items[q.head]; !p.void() {
 			return p.task
 		}
 		q.items[q.head] = place{}

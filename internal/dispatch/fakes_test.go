@@ -242,6 +242,12 @@ func (s *books) receipt(id string) callback.Receipt {
 	return s.receipts[id]
 }
 
+func (s *books) writes() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.batches
+}
+
 func (s *books) done(id string) bool { return s.receipt(id).Status == callback.StatusDone }
 
 func (s *books) setFail(f func(callback.Batch) error) {

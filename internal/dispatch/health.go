@@ -47,14 +47,15 @@ func (d *Dispatcher) Health() Health {
 	return now.Health
 }
 
-// show puts up what others may see of the loop.
-func (l *loop) show(now time.Time) {
+// show puts up what others may see of the loop. It returns when it has to be done again although nothing happens; zero: it has not.
+func (l *loop) show(now time.Time) (again time.Time) {
+	oldest, again := l.oldestDue(now)
 	h := health{
 		Health: Health{
 			Limit: l.limit.current(), InFlight: l.busy, Unsaved: l.unsaved.len(), SaveError: l.unsaved.trouble, NoEvidence: l.window.held,
 			HeldUntil: l.limit.heldUntil,
 		},
-		oldestDue: l.oldestDue(now), saving: l.unsaved.began, saved: l.unsaved.savedAt,
+		oldestDue: oldest, saving: l.unsaved.began, saved: l.unsaved.savedAt,
 	}
 	h.Source.Address = l.SourceAddress
 	if l.limit.down() {
@@ -62,18 +63,24 @@ func (l *loop) show(now time.Time) {
 	}
 	l.Metrics.WindowInUse.Set(float64(l.window.inUse))
 	l.board.show(h)
+	return again
 }
 
 // lookEvery is how often the queues of all senders are looked at for the oldest id.
 const lookEvery = 100 * time.Millisecond
 
-// oldestDue is since when the oldest id waits for its turn, as of the last look.
-func (l *loop) oldestDue(now time.Time) time.Time {
-	switch {
-	case l.window.ready() == 0 || now.Before(l.limit.heldUntil):
-		l.oldest = time.Time{}
-	case l.oldest.IsZero() || now.Sub(l.looked) >= lookEvery:
-		l.oldest, l.looked = l.window.oldestReady(), now
+// oldestDue is since when the oldest id waits for its turn, as of the last look; and, when that one has had its turn since, when to look again.
+func (l *loop) oldestDue(now time.Time) (since, again time.Time) {
+	if l.window.ready() == 0 || now.Before(l.limit.heldUntil) {
+		l.oldest = place{}
+		return since, again
 	}
-	return l.oldest
+	if l.oldest.task == nil || now.Sub(l.looked) >= lookEvery {
+		t := l.window.oldestReady()
+		l.oldest, l.looked = place{t, t.queued}, now
+	}
+	if l.oldest.void() {
+		again = l.looked.Add(lookEvery)
+	}
+	return l.oldest.task.since, again
 }

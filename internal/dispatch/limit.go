@@ -122,8 +122,7 @@ func (l *limiter) next(now time.Time) time.Time {
 	return at
 }
 
-// began takes note of a fetch that begins. There must be room for it, and answered must follow. A probe should be of an id that has not
-// failed before if there is one: ids that fail for a reason of their own would say for ever that the source is down.
+// began takes note of a fetch that begins. There must be room for it, and answered must follow.
 func (l *limiter) began(now time.Time) {
 	l.use(now)
 	l.inFlight++
@@ -171,6 +170,9 @@ func (l *limiter) isOutage(now time.Time, s sample) bool {
 func (l *limiter) fall(now time.Time, v verdict) {
 	if v == late && l.limit > l.base {
 		l.ceiling = max(2, l.base) // the trial may have been too much for the source
+	}
+	if l.run == 0 { // it is told of, and not seen
+		l.runSince = now
 	}
 	l.lowest, l.probing, l.epoch = true, false, now
 	l.pause = firstProbe

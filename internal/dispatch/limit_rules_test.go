@@ -184,6 +184,26 @@ func TestLimiterHeedsRetryAfter(t *testing.T) {
 	require.Equal(t, 1, h.room(h.now.Add(lastProbe)))
 }
 
+// An outage that a Retry-After tells of has begun then, and not with some failure long before.
+func TestLimiterTellsSinceWhen(t *testing.T) {
+	h := newHand(16)
+	h.fetch(ms, sample{verdict: odd})
+	h.after(time.Hour)
+	for range 2*manyAsked - 2 { // with the next one, what is counted begins anew
+		h.fetch(ms, sample{})
+	}
+	began := h.now
+	for range manyAsked + 1 {
+		h.began(began)
+	}
+	h.answered(h.after(ms).now, sample{began: began}) // later than the others began
+	for range manyAsked {
+		h.answered(h.after(ms).now, sample{began: began, verdict: busy, retryAfter: time.Hour})
+	}
+	require.True(t, h.down())
+	require.Equal(t, h.now, h.runSince)
+}
+
 // Where there is less to fetch than the limit allows, the limit stays as it is, whatever else happens to the rate of answers.
 // One sender's ids that the source throttles hold back nobody else's, which it answers well.
 func TestLimiterOfOneSendersThrottledIDs(t *testing.T) {

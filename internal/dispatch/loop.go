@@ -27,16 +27,18 @@ type loop struct {
 	window    *window
 	limit     *limiter
 	unsaved   unsaved
-	asked     bool                // the inbox
-	partly    bool                // not for all senders
-	unwritten []*inFlightCallback // with waits that the inbox does not have yet; the first must be written first
-	spawned   int                 // fetchers
-	busy      int                 // of them
-	answered  time.Time           // when the source last answered well
-	newest    time.Time           // when the newest fetch began that it answered well
-	failure   string              // of the last fetch that failed
-	eased     time.Time           // when the waits of held ids were shortened
-	oldest    time.Time           // see oldestDue
+	traced    map[*inFlightCallback]struct{} // those with a span
+	asked     bool                           // the inbox
+	partly    bool                           // not for all senders
+	unwritten []*inFlightCallback            // with waits that the inbox does not have yet; the first must be written first
+	spawned   int                            // fetchers
+	busy      int                            // of them
+	answered  time.Time                      // when the source last answered well
+	newest    time.Time                      // when the newest fetch began that it answered well
+	failure   string                         // of the last fetch that failed
+	eased     time.Time                      // when the waits of held ids were shortened
+	easeAgain bool                           // the source answered well since then
+	oldest    place                          // see oldestDue
 	looked    time.Time
 	logged    bool // that a write failed
 	finishing bool // stop was asked for: nothing new begins
@@ -46,11 +48,23 @@ func newLoop(d *Dispatcher, spawn func()) *loop {
 	return &loop{
 		Options: d.Options, settings: &d.settings, board: &d.board, inbox: d.inbox, spawn: spawn, cancelAsk: func() {},
 		window: newWindow(d.Window), limit: newLimiter(d.Workers), unsaved: unsaved{size: maxBatch},
+		traced: map[*inFlightCallback]struct{}{},
 	}
 }
 
 // done reports whether the loop may end.
 func (l *loop) done() bool { return l.finishing && l.busy == 0 && l.unsaved.len() == 0 }
+
+// abandon gives up what does not end; its callbacks stay in the inbox.
+func (l *loop) abandon() { l.busy, l.unsaved = 0, unsaved{size: 1} }
+
+// endSpans ends those of the callbacks that stay in the inbox, at the end of Run.
+func (l *loop) endSpans() {
+	for c := range l.traced {
+		c.span.Annotate("the service stops: what is left of it stays in the inbox")
+		c.span.End()
+	}
+}
 
 // step does what may be done now, and returns how long it is until there is something to do without an event.
 func (l *loop) step(now time.Time) time.Duration {
@@ -62,6 +76,7 @@ func (l *loop) step(now time.Time) time.Duration {
 	}
 	l.flush(now) // before launch: what waited too long for the database is fetched again
 	if !l.finishing && !l.settings.Load().Paused {
+		at(l.ease(now))
 		l.window.wake(now)
 		l.makeRoom(now)
 		l.read()
@@ -79,7 +94,7 @@ func (l *loop) step(now time.Time) time.Duration {
 	if len(l.unwritten) > 0 {
 		at(l.unwritten[0].writeBy)
 	}
-	l.show(now)
+	at(l.show(now))
 	return next.Sub(now)
 }
 
@@ -134,6 +149,9 @@ func (l *loop) start(cb *callback.Callback, now time.Time) {
 	c.span, c.trace = span, telemetry.Propagated(ctx)
 	c.span.Set("callback_id", cb.ID)
 	c.span.Count("objects", cb.Total())
+	if c.span.Sampled() {
+		l.traced[c] = struct{}{}
+	}
 	l.window.hold(c)
 	for i, id := range cb.Objects {
 		one := waiter{of: c}
@@ -154,7 +172,7 @@ func (l *loop) start(cb *callback.Callback, now time.Time) {
 func (l *loop) launch(now time.Time) {
 	l.limit.setMost(now, l.settings.Load().Workers)
 	for room := l.limit.room(now); room > 0 && l.window.ready() > 0 && l.unsaved.mayGrow(l.busy); room-- {
-		t := l.window.pick(l.limit.down())
+		t := l.window.pick()
 		l.window.begin(t)
 		if l.busy == l.spawned {
 			l.spawned++
@@ -219,17 +237,13 @@ func (l *loop) keep(o callback.Object, serving []waiter) conclusion {
 
 func (l *loop) handleAnswer(t *task, r fetchResult, now time.Time, label string, c conclusion) {
 	l.Metrics.Fetches.WithLabelValues(label).Inc()
-	l.answered = r.over
+	l.answered, l.easeAgain = r.over, true
 	if r.began.After(l.newest) {
 		l.newest = r.began
 	}
 	l.limit.answered(now, sample{began: r.began, verdict: good, sender: t.serving[0].of.cb.Sender})
 	l.unsaved.add(&outcome{conclusion: c, began: r.began, waiters: t.serving, strikes: t.strikes}, now)
 	l.window.end(t, now)
-	if l.window.held > 0 && now.Sub(l.eased) >= easeEvery {
-		l.eased = now
-		l.window.easeHeld(now, func() time.Duration { return l.Jitter(lastBackoff) })
-	}
 }
 
 // flush gives the saver its next batch, when it is free.

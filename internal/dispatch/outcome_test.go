@@ -118,11 +118,11 @@ func TestHotIDAfterAFailure(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		r.store.setFail(nil)
-		before := r.store.batches
+		before := r.store.writes()
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		require.Zero(t, r.inbox.waiting())
-		require.LessOrEqual(t, r.store.batches-before, 50)
+		require.LessOrEqual(t, r.store.writes()-before, 50)
 	})
 }
 

@@ -85,14 +85,14 @@ func (l *loop) handleFailure(t *task, r fetchResult, now time.Time, failure *cal
 	l.retry(t, now, max(l.backoff(t.failures, longest), failure.RetryAfter))
 }
 
-// spend counts an attempt where one is spent, and returns those who have none left, and the others.
+// spend counts an attempt where one is spent, and returns those who have none left then, and the others.
 func (l *loop) spend(waiters []waiter, spent bool) (given, rest []waiter) {
 	most := l.settings.Load().MaxAttempts
 	for _, one := range waiters {
 		if spent {
 			one.attempts++
 		}
-		if int(one.attempts) >= most {
+		if spent && int(one.attempts) >= most {
 			given = append(given, one)
 		} else {
 			rest = append(rest, one)
@@ -141,6 +141,19 @@ func (l *loop) makeRoom(now time.Time) {
 	if l.busy == 0 && w.ready() == 0 && l.unsaved.len() == 0 && len(w.heap) > 0 && w.room() <= reserve(w.size) {
 		l.park(w.heap[0].waiters[0].of, now, now)
 	}
+}
+
+// ease shortens the waits of held ids once the source answers others well. It returns when it will, if not now; zero: an event changes that.
+func (l *loop) ease(now time.Time) time.Time {
+	if l.window.held == 0 || !l.easeAgain {
+		return time.Time{}
+	}
+	if next := l.eased.Add(easeEvery); now.Before(next) {
+		return next
+	}
+	l.eased, l.easeAgain = now, false
+	l.window.easeHeld(l.answered, now, func() time.Duration { return l.Jitter(lastBackoff) })
+	return time.Time{}
 }
 
 // park moves all that waits of a callback to the inbox, for which there is no room here.
@@ -193,6 +206,7 @@ func (l *loop) finish(c *inFlightCallback) {
 	c.left = true
 	l.board.remove(c.cb.ID)
 	l.window.release(c)
+	delete(l.traced, c)
 	defer c.span.End()
 	deferral := c.deferral()
 	if len(deferral.Waiting) == 0 {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,6 +160,84 @@ func TestDrop(t *testing.T) {
 		require.Contains(t, r.store.letters[0].Detail, "dropped by the operator")
 		require.Zero(t, r.inbox.waiting())
 		require.Zero(t, r.Health().NoEvidence)
+	})
+}
+
+// TestEvidenceRightAfterEvidence: an answer that comes less than a second after another one shortens the wait of an id that failed between them.
+func TestEvidenceRightAfterEvidence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tries attempts
+		o := options()
+		o.Jitter = func(limit time.Duration) time.Duration {
+			if limit > lastBackoff {
+				return limit - 1
+			}
+			return 0
+		}
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			if tries.add(id); id == 1 {
+				return callback.Object{}, fails(callback.ReasonMalformed)
+			}
+			return object(id), nil
+		}), o)
+		r.inbox.post(1)
+		time.Sleep(3 * time.Hour)
+		r.inbox.post(2) // evidence: 1 is tried twice, and held again
+		time.Sleep(easeEvery / 2)
+		before := len(tries.of(1))
+		r.inbox.post(3)
+		time.Sleep(lastBackoff)
+		require.Greater(t, len(tries.of(1)), before)
+	})
+}
+
+// TestProbesAreOfAllSenders: after an outage the ids of one sender, each of which is new and fails, do not keep the source down for an id that
+// has failed only in the outage.
+func TestProbesAreOfAllSenders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var up atomic.Bool
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			if !up.Load() || id >= 1000 {
+				return callback.Object{}, fails(callback.ReasonStatus)
+			}
+			return object(id), nil
+		}), options())
+		waits := r.inbox.append(callback.Callback{Sender: "good", Objects: upTo(20)})
+		time.Sleep(time.Hour)
+		require.True(t, r.Health().Source.Down)
+		up.Store(true)
+		for i := range int64(360) {
+			r.inbox.append(callback.Callback{Sender: "bad", Objects: []int64{1000 + i}})
+			time.Sleep(5 * time.Second)
+		}
+		require.True(t, r.store.done(waits))
+	})
+}
+
+// TestFewerAttemptsDuringAnOutage: a lower limit of attempts is held against an id at its next failure that counts, and not by an outage.
+func TestFewerAttemptsDuringAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var down atomic.Bool
+		r := start(t, fetches(func(_ context.Context, id int64) (callback.Object, error) {
+			switch {
+			case down.Load():
+				return callback.Object{}, fails(callback.ReasonConnect)
+			case id == 1:
+				return callback.Object{}, fails(callback.ReasonMalformed)
+			}
+			return object(id), nil
+		}), options())
+		id := r.inbox.append(callback.Callback{Objects: []int64{1}, Attempts: []uint8{5}})
+		down.Store(true)
+		s := r.Settings()
+		s.MaxAttempts = 3
+		r.Set(s)
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		require.Empty(t, r.store.letters)
+		down.Store(false)
+		r.steady(time.Hour)
+		require.Equal(t, 1, r.store.receipt(id).Failed)
 	})
 }
 

@@ -21,6 +21,6 @@ func TestWriterWaitsForMore(t *testing.T) {
 		id := r.inbox.post(1, 2, 3, 4, 5)
 		time.Sleep(time.Second)
 		require.True(t, r.store.done(id))
-		require.Equal(t, 1, r.store.batches)
+		require.Equal(t, 1, r.store.writes())
 	})
 }

@@ -202,20 +202,20 @@ func (w *window) backOff(t *task, due time.Time) {
 // ready is the number of tasks that wait for a fetcher.
 func (w *window) ready() int { return w.fresh.ready + w.again.ready }
 
-// oldestReady is since when the first of them waits.
-func (w *window) oldestReady() time.Time {
+// oldestReady is the one of them that has waited longest; there must be one.
+func (w *window) oldestReady() *task {
 	fresh, again := w.fresh.oldest(), w.again.oldest()
-	if fresh.IsZero() || !again.IsZero() && again.Before(fresh) {
+	if fresh == nil || again != nil && again.since.Before(fresh.since) {
 		return again
 	}
 	return fresh
 }
 
-// pick takes the next task, from both queues in turn, so that neither new ids nor repeats starve. A probe takes a new id if there is one:
-// ids that fail for a reason of their own would say for ever that the source is down.
-func (w *window) pick(probe bool) *task {
+// pick takes the next task, from both queues in turn, so that neither new ids nor repeats starve. That goes for probes as well: whichever
+// queue had only ids that fail for a reason of their own would say for ever that the source is down.
+func (w *window) pick() *task {
 	w.turn = !w.turn
-	if w.again.ready == 0 || w.fresh.ready > 0 && (probe || w.turn) {
+	if w.again.ready == 0 || w.fresh.ready > 0 && w.turn {
 		return w.fresh.pop()
 	}
 	return w.again.pop()
@@ -228,10 +228,10 @@ func (w *window) wake(now time.Time) {
 	}
 }
 
-// easeHeld shortens the waits of what is held until the source answers others well: it does.
-func (w *window) easeHeld(now time.Time, pause func() time.Duration) {
+// easeHeld shortens the waits of what is held until the source answers others well and failed before it did so.
+func (w *window) easeHeld(answered, now time.Time, pause func() time.Duration) {
 	for _, t := range w.heap {
-		if !t.held {
+		if !t.held || t.failed.After(answered) {
 			continue
 		}
 		w.unhold(t)

@@ -234,16 +234,7 @@ type objectSource struct {
 
 func newSource(t *testing.T) *objectSource {
 	s := &objectSource{hits: map[int64]int{}}
-	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, err := strconv.ParseInt(path.Base(r.URL.Path), 10, 64)
-		if err != nil {
-			http.NotFound(w, r)
-			return
-		}
-		s.mu.Lock()
-		s.hits[id]++
-		s.header = r.Header
-		s.mu.Unlock()
+	return s.listen(t, func(w http.ResponseWriter, r *http.Request, id int64, _ int) {
 		if s.hang.Load() {
 			<-r.Context().Done()
 			return
@@ -254,6 +245,27 @@ func newSource(t *testing.T) *objectSource {
 			return
 		}
 		fmt.Fprintf(w, `{"id":%d,"online":%t}`, id, id%2 == 0)
+	})
+}
+
+// newScriptedSource answers as the test says; n counts the requests for the id, from 1.
+func newScriptedSource(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, id int64, n int)) *objectSource {
+	return (&objectSource{hits: map[int64]int{}}).listen(t, answer)
+}
+
+func (s *objectSource) listen(t *testing.T, answer func(w http.ResponseWriter, r *http.Request, id int64, n int)) *objectSource {
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, err := strconv.ParseInt(path.Base(r.URL.Path), 10, 64)
+		if err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		s.mu.Lock()
+		s.hits[id]++
+		n := s.hits[id]
+		s.header = r.Header
+		s.mu.Unlock()
+		answer(w, r, id, n)
 	}))
 	t.Cleanup(s.Close)
 	return s
@@ -263,4 +275,14 @@ func (s *objectSource) count(id int64) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.hits[id]
+}
+
+// total is how many requests there were.
+func (s *objectSource) total() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, hits := range s.hits {
+		n += hits
+	}
+	return n
 }

@@ -27,11 +27,16 @@ func newLink(t *testing.T, target string) *link {
 	return k
 }
 
-// lastPort keeps one test's addresses apart: they are listened on only later.
-var lastPort = 20_000 + os.Getpid()%5000
+// lastPort keeps the addresses of tests apart: they are listened on only later.
+var (
+	lastPort   = 20_000 + os.Getpid()%5000
+	lastPortMu sync.Mutex
+)
 
 // freeAddress is one that nothing listens on just now, below the ports of outgoing connections.
 func freeAddress(t *testing.T) string {
+	lastPortMu.Lock()
+	defer lastPortMu.Unlock()
 	for lastPort++; lastPort < 32_000; lastPort++ {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lastPort))
 		if err == nil {

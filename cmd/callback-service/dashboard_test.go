@@ -5,7 +5,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,9 +30,7 @@ func TestDashboard(t *testing.T) {
 	const letter = 9007199254740993 // 2^53 + 1
 	source := newSource(t)
 	s := start(t, t.TempDir(), "--source-url="+source.URL, "--object-ttl=1h", "--pool-max-attempts=1")
-	source.status.Store(http.StatusForbidden)
-	require.Equal(t, 1, s.done(s.mustPost(letter)).Failed)
-	source.status.Store(0)
+	s.deadLetter(source, letter)
 	const token = "a secret, with ümlauts"
 	guarded := start(t, t.TempDir(), "--source-url="+source.URL, "--web-debug-token="+token)
 	acks, next := &acknowledged{all: map[string][]int64{}}, new(atomic.Int64)

@@ -72,8 +72,7 @@ func TestEvents(t *testing.T) {
 	require.Contains(t, []any{1.0, 2.0}, expired["object_id"])
 	require.Less(t, expired["late_ms"], 10_000.0)
 
-	source.status.Store(http.StatusForbidden)
-	id = s.mustPost(3)
+	id = s.deadLetter(source, 3)
 	letter := all.untilType(events.DeadLetter)
 	require.Equal(t, []any{id, 3.0, "status"}, []any{letter["callback_id"], letter["object_id"], letter["reason"]})
 	stats := all.until("the dead letter in the stats", func(e map[string]any) bool { return e["type"] == "stats" && e["dead_letters_total"] == 1.0 })

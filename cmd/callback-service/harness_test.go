@@ -227,6 +227,7 @@ type objectSource struct {
 	hang   atomic.Bool  // hold every request until its client leaves
 	slow   atomic.Int64 // time.Duration of an answer
 	status atomic.Int64
+	odd    atomic.Int64 // an id that is refused, whatever the others are answered; 0: none
 	mu     sync.Mutex
 	hits   map[int64]int
 	header http.Header // of the last request
@@ -244,8 +245,28 @@ func newSource(t *testing.T) *objectSource {
 			w.WriteHeader(int(status))
 			return
 		}
+		if id == s.odd.Load() {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
 		fmt.Fprintf(w, `{"id":%d,"online":%t}`, id, id%2 == 0)
 	})
+}
+
+// deadLetter has an id become a dead letter: the source refuses it, and goes on answering others. It returns the id of its callback.
+func (s *service) deadLetter(source *objectSource, id int64) string {
+	s.t.Helper()
+	source.odd.Store(id)
+	refused := s.mustPost(id)
+	other := int64(1 << 40)
+	s.eventually("the refused id is given up", func() bool {
+		other++
+		s.done(s.mustPost(other))
+		var r callback.Receipt
+		return get(s.public+"/v1/callbacks/"+refused, &r) == http.StatusOK && r.Failed == 1
+	})
+	source.odd.Store(0)
+	return refused
 }
 
 // newScriptedSource answers as the test says; n counts the requests for the id, from 1.

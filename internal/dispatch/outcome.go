@@ -190,6 +190,9 @@ func (u *unsaved) takeQueued(now time.Time, ttl time.Duration) (batch, stale []*
 // saved is called when the batch in hand was committed, and returns it.
 func (u *unsaved) saved(now time.Time, took time.Duration) []*outcome {
 	done := u.inHand
+	if u.failures > 0 { // the trouble was the database's, and what stands aside may have met it only
+		u.aside = now
+	}
 	u.inHand, u.failures, u.trouble = nil, 0, ""
 	u.began, u.savedAt = time.Time{}, now
 	u.commits++

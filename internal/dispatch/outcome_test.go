@@ -201,3 +201,23 @@ func TestLastWriteBesideAnIsolatedRow(t *testing.T) {
 		})
 	}
 }
+
+// Answers that stood aside because the database hung, and not for their own sake, are written as soon as it takes another one.
+func TestAllWasTooSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, fetches(nil), options())
+		r.store.setFail(func(callback.Batch) error {
+			time.Sleep(10 * time.Second)
+			return callback.ErrTooSlow
+		})
+		r.inbox.post(upTo(20)...)
+		for range 100 { // until one of them failed just now
+			time.Sleep(10 * time.Second)
+		}
+		r.store.setFail(nil)
+		time.Sleep(11 * time.Second) // the try under way
+		r.inbox.post(100)
+		time.Sleep(time.Second)
+		require.Zero(t, r.inbox.waiting())
+	})
+}

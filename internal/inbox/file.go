@@ -80,10 +80,15 @@ func connect(path, vfs string) (*sqlite3.Conn, error) {
 // What an earlier process, or this one before an I/O error, left in the WAL may be in the page cache only: a failed fsync forgets what it
 // could not write. So all of it is copied into the database and synced, and the WAL started again, before anything is built on top. The
 // WAL's name is on disk only once its folder was synced.
-func openFile(path string, disk disk.Disk, at moment) (*file, error) {
-	lost, err := lostTail(disk, path)
+//
+// lost is what earlier tries found behind a damaged part of the WAL: one that emptied it may have failed later. It is empty after success.
+func openFile(path string, disk disk.Disk, at moment, lost *tail) (*file, error) {
+	found, err := lostTail(disk, path)
 	if err != nil {
 		return nil, err
+	}
+	if found.count()+int(found.hidden) > 0 {
+		*lost = found
 	}
 	db, err := connect(path, disk.VFS)
 	if err != nil {
@@ -106,6 +111,7 @@ func openFile(path string, disk disk.Disk, at moment) (*file, error) {
 		if f.regained, err = f.regain(lost, at); err != nil {
 			return err
 		}
+		*lost = tail{}
 		return errors.Join(f.probe(), disk.SyncFolder(filepath.Dir(path)))
 	}()
 	if err != nil {

@@ -104,6 +104,7 @@ type Inbox struct {
 	write    *file              // owned by the committer, like all that follows; nil after an error, until the file was opened again
 	last     int64              // seq that was given
 	replaced time.Time          // when the file was moved aside
+	lost     tail               // see openFile
 	blind    bool               // the last look at the disk failed
 	gone     map[int64]struct{} // callbacks that were removed since and were not there: salvage leaves them. nil: it has nothing to do
 

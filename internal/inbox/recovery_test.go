@@ -83,7 +83,7 @@ func TestRegainOfACallbackWithWaits(t *testing.T) {
 	waits := deferral{seq: r.seq, sender: "a", at: never, parked: true, waiting: []due{{object: 1, at: never}, {object: 2, at: never}}}
 	require.NoError(t, in.write.transaction(func() error { return in.write.addDeferral(&waits) }))
 	at := in.moment()
-	n, err := in.write.regain(tail{batch: batch{rows: []row{r}}}, at)
+	n, err := in.write.regain(&tail{batch: batch{rows: []row{r}}}, at)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	d, found, err := in.write.deferral(r.seq)
@@ -107,7 +107,7 @@ func TestRegainOfAKeyWithoutItsCallback(t *testing.T) {
 		m := memory{id: r.record[idAt:bodyAt], digest: make([]byte, 32), at: at.clock, sender: r.sender, key: name}
 		return keyRow{r.seq, hash, m.encode(r.seq, hash)}
 	}
-	n, err := in.write.regain(tail{batch: batch{rows: []row{whole}, keys: []keyRow{key(&whole, "whole"), key(&half, "half")}}}, at)
+	n, err := in.write.regain(&tail{batch: batch{rows: []row{whole}, keys: []keyRow{key(&whole, "whole"), key(&half, "half")}}}, at)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	for name, known := range map[string]bool{"whole": true, "half": false} {
@@ -117,4 +117,17 @@ func TestRegainOfAKeyWithoutItsCallback(t *testing.T) {
 	}
 	require.NoError(t, in.closeFiles())
 	require.NoError(t, in.lock.Close())
+}
+
+// What was found in the log is not forgotten when the file cannot be opened after the log was emptied: the disk may be full just then.
+func TestRegainAfterAFailedTry(t *testing.T) {
+	in := alone(t, newPath(t), Options{})
+	r := rowOf(t, from("a"))
+	r.seal(seqAt(time.Now()))
+	in.lost = tail{batch: batch{rows: []row{r}}}
+	require.NoError(t, in.reopen())
+	require.EqualValues(t, 1, in.Stats().Callbacks)
+	require.Zero(t, in.lost.count())
+	require.NoError(t, in.reopen())
+	require.EqualValues(t, 1, in.Stats().Callbacks)
 }

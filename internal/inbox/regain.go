@@ -37,7 +37,7 @@ func lostTail(disk disk.Disk, path string) (t tail, err error) {
 
 // regain puts back what is newer than all that the file knows of: older rows were removed. A key comes back with its callback only, or a repeat
 // of the request would be acknowledged for nothing. What cannot be read is set aside where it is certain that the WAL is damaged.
-func (f *file) regain(t tail, at moment) (n int, err error) {
+func (f *file) regain(t *tail, at moment) (n int, err error) {
 	last := f.totals.state.last
 	t.rows = slices.DeleteFunc(t.rows, func(r row) bool { return r.seq <= last })
 	regained := make(map[int64]bool, len(t.rows))

@@ -134,7 +134,7 @@ func TestUpgradeGoesOnAfterACrash(t *testing.T) {
 		path, want := copyGolden(t, "version2")
 		d.synced.Store(0)
 		d.limit.Store(syncs)
-		f, err := openFile(path, disk.Disk{VFS: t.Name()}.OrSystem(), moment{wall: time.Now(), now: time.Now()})
+		f, err := openFile(path, disk.Disk{VFS: t.Name()}.OrSystem(), moment{wall: time.Now(), now: time.Now()}, new(tail))
 		d.limit.Store(0)
 		if done = err == nil; done {
 			require.NoError(t, f.close())

@@ -110,7 +110,7 @@ func (in *Inbox) reopen() error {
 	if err := in.closeFiles(); err != nil {
 		in.log.Warn("inbox: closing before opening again", "path", in.path, "error", err)
 	}
-	f, err := openFile(in.path, in.options.Disk, in.moment())
+	f, err := openFile(in.path, in.options.Disk, in.moment(), &in.lost)
 	if err != nil {
 		return err
 	}

@@ -245,7 +245,7 @@ func newSource(t *testing.T) *objectSource {
 			w.WriteHeader(int(status))
 			return
 		}
-		if id == s.odd.Load() {
+		if odd := s.odd.Load(); odd != 0 && id == odd {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -144,8 +145,12 @@ func TestSlowRows(t *testing.T) {
 }
 
 // isOverloaded reports whether a request is refused because there are too many.
-func (s *service) isOverloaded(path string) bool {
-	response, err := client.Get(s.public + path)
+func (s *service) isOverloaded(ctx context.Context, path string) bool {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.public+path, nil)
+	if err != nil {
+		return false
+	}
+	response, err := client.Do(r)
 	if err != nil {
 		return false
 	}
@@ -164,25 +169,20 @@ func TestWaitingReads(t *testing.T) {
 		"--receipt-ttl=0") // so that no write needs the table
 	held := lock(t, database, "receipts")
 
+	ctx, stop := context.WithCancel(t.Context())
 	var reading sync.WaitGroup
 	var refused atomic.Int64
-	stop := make(chan struct{})
 	for range 300 {
-		reading.Go(func() { // ends with stop
-			for pace := time.NewTicker(100 * time.Millisecond); ; {
-				select {
-				case <-stop:
-					return
-				case <-pace.C:
-				}
-				if s.isOverloaded("/v1/callbacks") {
+		reading.Go(func() { // ends with ctx
+			for pace := time.NewTicker(100 * time.Millisecond); ctx.Err() == nil; <-pace.C {
+				if s.isOverloaded(ctx, "/v1/callbacks?limit=1") {
 					refused.Add(1)
 				}
 			}
 		})
 	}
 	defer reading.Wait()
-	defer close(stop)
+	defer stop()
 	s.eventually("there are too many readers", func() bool { return refused.Load() > 0 })
 	for i := range 3 {
 		began := time.Now()
@@ -194,7 +194,7 @@ func TestWaitingReads(t *testing.T) {
 		require.Less(t, time.Since(began), time.Second+soon, "deleted")
 	}
 	require.NoError(t, held.Rollback(t.Context()))
-	s.eventually("lists are answered again", func() bool { return get(s.public+"/v1/callbacks", nil) == http.StatusOK })
+	s.eventually("lists are answered again", func() bool { return get(s.public+"/v1/callbacks?limit=1", nil) == http.StatusOK })
 }
 
 // TestUnfinishedBodies: one sender leaves thousands of requests open whose bodies have begun, some of them large. Another

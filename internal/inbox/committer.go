@@ -141,6 +141,7 @@ func (in *Inbox) publish() {
 	in.last = s.last
 	in.depth.Store(s.callbacks)
 	in.ids.Store(s.ids)
+	in.senders.Store(s.senders)
 	in.keys.Store(s.keys)
 	if n := in.write.keysDropped; n > 0 && in.options.OnKeysDropped != nil {
 		in.options.OnKeysDropped(n)

@@ -88,6 +88,7 @@ type Inbox struct {
 	busySince atomic.Int64 // when the committer began what it does, in nanoseconds since began; 0: it waits
 
 	depth, ids, keys, bytes atomic.Int64 // as of the last commit
+	senders                 atomic.Int64 // with callbacks that wait, as of then
 	clockBase               atomic.Int64 // see clock
 	missed                  atomic.Bool  // see miss
 	revived                 atomic.Int64 // rows up to here came back from a damaged file, and ids of theirs may wait

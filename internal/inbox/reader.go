@@ -69,23 +69,25 @@ func (in *Inbox) Reader() *Reader {
 	return &Reader{in: in, known: map[string]*turn{}, out: map[int64]struct{}{}}
 }
 
-// Next returns callbacks of senders that are not in full, until their ids, those for later included, add up to maxIDs or just over. It waits
+// Next returns callbacks of senders that are not in full, which have some in the inbox, until their ids, those for later included, add up to maxIDs or just over. It waits
 // until there is at least one callback. A row that is damaged is set aside and never comes out. An error means that the file could not be read
 // just now; ctx's error that ctx ended.
 func (r *Reader) Next(ctx context.Context, maxIDs int, full map[string]bool) ([]callback.Callback, error) {
 	for {
 		arrived := r.news() // before the look, so that nothing arrives unseen between look and wait
-		seen := r.seen
-		found, err := r.read(maxIDs, full)
-		if err != nil || len(found) > 0 {
-			return found, err
-		}
-		if r.more && r.seen > seen && ctx.Err() == nil {
-			continue
-		}
 		wait := never * time.Nanosecond
-		if !r.due.IsZero() {
-			wait = max(time.Until(r.due), duePeriod)
+		if len(full) == 0 || r.in.senders.Load() > int64(len(full)) { // else there is nobody else: not a row needs to be looked at
+			seen := r.seen
+			found, err := r.read(maxIDs, full)
+			if err != nil || len(found) > 0 {
+				return found, err
+			}
+			if r.more && r.seen > seen && ctx.Err() == nil {
+				continue
+			}
+			if !r.due.IsZero() {
+				wait = max(time.Until(r.due), duePeriod)
+			}
 		}
 		due := time.NewTimer(wait)
 		select {

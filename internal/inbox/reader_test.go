@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -155,4 +156,38 @@ func TestLaterIDsCount(t *testing.T) {
 		require.Less(t, total, most+ids)
 		got += len(found)
 	}
+}
+
+// A sender of whom the dispatcher has enough is passed over, and hides nobody: neither who is there already nor who comes later.
+func TestSendersInFullArePassedOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := run(t, newPath(t), Options{})
+		full := map[string]bool{"flood": true}
+		for range 3000 {
+			require.NoError(t, in.Append(t.Context(), from("flood")))
+		}
+		require.NoError(t, in.Append(t.Context(), from("first")))
+		reader := in.Reader()
+		next := func() string {
+			found, err := reader.Next(t.Context(), 1000, full)
+			require.NoError(t, err)
+			require.Len(t, found, 1)
+			in.Remove(found[0].Seq)
+			return found[0].Sender
+		}
+		require.Equal(t, "first", next())
+
+		came := make(chan string)
+		go func() { came <- next() }()
+		synctest.Wait()
+		require.NoError(t, in.Append(t.Context(), from("flood")))
+		synctest.Wait()
+		require.NoError(t, in.Append(t.Context(), from("second")))
+		require.Equal(t, "second", <-came)
+
+		found, err := reader.Next(t.Context(), 10, nil)
+		require.NoError(t, err)
+		require.Equal(t, "flood", found[0].Sender)
+		require.NoError(t, in.Close())
+	})
 }

@@ -7,6 +7,9 @@ type account struct {
 	full             bool // the reader was asked for nothing of it
 }
 
+// laterPerUnit is how many ids that wait in the inbox, of a callback that is here for others, take as much memory as one that is here.
+const laterPerUnit = 8
+
 // reserve is the part of some room that is only for senders with less than their share, so that one who comes finds room at once.
 func reserve(size int) int { return size / 8 }
 

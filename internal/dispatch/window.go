@@ -67,9 +67,6 @@ type task struct {
 	place    int                  // in the heap
 }
 
-// laterPerUnit is how many ids that wait in the inbox, of a callback that is here for others, take as much memory as one that is here.
-const laterPerUnit = 8
-
 // window is everything in memory that waits for the source. A callback holds a unit, and one for each of its ids, until it leaves.
 type window struct {
 	size     int // units; the last callback that comes in may exceed it

@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"callback-service/internal/auth"
-	"callback-service/internal/callback"
 	"callback-service/internal/inbox"
 )
 

@@ -14,7 +14,7 @@ import (
 // settle waits until every acknowledged callback has its receipt, for as long as the bound allows, and
 // returns the receipts.
 func (w *World) settle(client *http.Client) map[string]receipt {
-	for {
+	for pause := 2 * time.Second; ; pause = min(pause*11/10, 20*time.Second) { // some wait for an hour
 		done, ok := w.receipts(client)
 		missing := w.history.missing(done)
 		if ok && missing == 0 && w.allPosted() || ok && w.plan.damaged() && w.allToldOf(client, done) {
@@ -25,7 +25,7 @@ func (w *World) settle(client *http.Client) map[string]receipt {
 			return done
 		}
 		w.postGood(client)
-		time.Sleep(2 * time.Second)
+		time.Sleep(pause)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime/debug"
 
+	"callback-service/internal/dispatch"
 	"callback-service/internal/events"
 	"callback-service/internal/handlers"
 	"callback-service/internal/inbox"
@@ -20,9 +21,7 @@ const (
 	eventBytes      = 1 << 10
 	appendBytes     = 4 << 10 // of a request whose callback waits for the disk, without its ids
 	decodedTimes    = 10      // what encoding/json takes at worst, in times of the body
-	batchOutcomes   = 500     // of a write of the store
 	batchTimes      = 3       // a write as objects, as JSON and as what goes to the database
-	unsavedBytes    = 64 << 20
 	gcPercent       = 200
 )
 
@@ -43,8 +42,8 @@ func memoryParts(c *config) []part {
 		{"appends", inbox.QueueBytes + c.Web.MaxInFlight*(appendBytes+8*int64(c.Web.MaxIDs))},
 		{"window", int64(c.Pool.Window) * unitBytes},
 		{"fetches", workers * (2*fetched + fetchBytes)},
-		{"answers not saved", unsavedBytes},
-		{"batch", batchTimes * batchOutcomes * fetched},
+		{"answers not saved", dispatch.UnsavedBytes},
+		{"batch", batchTimes * dispatch.MaxBatch * fetched},
 		{"events", events.MaxWaiting * eventBytes},
 		{"readers", handlers.AnswersFor(fetched, c.Web.MaxIDs)},
 	}

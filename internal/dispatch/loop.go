@@ -47,7 +47,7 @@ type loop struct {
 func newLoop(d *Dispatcher, spawn func()) *loop {
 	return &loop{
 		Options: d.Options, settings: &d.settings, board: &d.board, inbox: d.inbox, spawn: spawn, cancelAsk: func() {},
-		window: newWindow(d.Window), limit: newLimiter(d.Workers), unsaved: unsaved{size: maxBatch},
+		window: newWindow(d.Window), limit: newLimiter(d.Workers), unsaved: unsaved{size: MaxBatch},
 		traced: map[*inFlightCallback]struct{}{},
 	}
 }

@@ -12,13 +12,10 @@ const (
 	linger    = 5 * time.Millisecond // how long the first outcome of a batch waits for others
 	savePause = 5 * time.Second      // the longest pause between two tries of a write
 
-	maxBatch      = 500     // outcomes in a batch
-	maxBatchBytes = 4 << 20 // and their bytes
+	maxBatchBytes = 4 << 20 // of the outcomes in a batch
 	// slowSave halves the batches to come, and quickSave doubles them.
 	slowSave, quickSave = 2 * time.Second, 250 * time.Millisecond
 
-	// unsavedBytes are the answers that may wait for the database. With more nothing is fetched.
-	unsavedBytes    = 64 << 20
 	outcomeOverhead = 256 // bytes of an outcome besides its data
 	waiterOverhead  = 16  // and of each that it served
 
@@ -27,6 +24,13 @@ const (
 	// asideFactor is for how many times as long as the last try took nothing that stands aside is tried again. A write that the
 	// database always finds too slow then costs the others a tenth of its time.
 	asideFactor = 9
+)
+
+// MaxBatch is how many outcomes a batch has at most, and UnsavedBytes are the answers that may wait for the database. With more nothing is
+// fetched.
+const (
+	MaxBatch     = 500
+	UnsavedBytes = 64 << 20
 )
 
 type kind int
@@ -94,7 +98,7 @@ func (u *unsaved) len() int { return len(u.queue) + len(u.isolated) + len(u.inHa
 
 // mayGrow reports whether there is room for the answer of one more fetch, if all those in flight are as long as the others.
 func (u *unsaved) mayGrow(inFlight int) bool {
-	return u.bytes+(inFlight+1)*(u.bytes/max(1, u.len())) < unsavedBytes
+	return u.bytes+(inFlight+1)*(u.bytes/max(1, u.len())) < UnsavedBytes
 }
 
 func (u *unsaved) add(o *outcome, now time.Time) {
@@ -205,7 +209,7 @@ func (u *unsaved) saved(now time.Time, took time.Duration) []*outcome {
 	case took > slowSave:
 		u.size = max(1, u.size/2)
 	case took < quickSave && waiters >= u.size:
-		u.size = min(2*u.size, maxBatch)
+		u.size = min(2*u.size, MaxBatch)
 	}
 	return done
 }

@@ -205,7 +205,9 @@ func TestLastWriteBesideAnIsolatedRow(t *testing.T) {
 // Answers that stood aside because the database hung, and not for their own sake, are written as soon as it takes another one.
 func TestAllWasTooSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, fetches(nil), options())
+		o := options()
+		o.Jitter = func(time.Duration) time.Duration { return 0 } // else the pause under way may be longer than the test waits
+		r := start(t, fetches(nil), o)
 		r.store.setFail(func(callback.Batch) error {
 			time.Sleep(10 * time.Second)
 			return callback.ErrTooSlow

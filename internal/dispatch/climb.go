@@ -78,7 +78,7 @@ func newClimb(most int) climb {
 	return c
 }
 
-// ramp begins anew from a limit of 1.
+// ramp begins again from a limit of 1.
 func (c *climb) ramp(now time.Time) {
 	c.base, c.baseRate = 1, 0
 	c.up, c.step, c.ramping = true, large, true

@@ -8,8 +8,8 @@ import (
 	"callback-service/internal/telemetry"
 )
 
-// launch begins fetches, as many as the limit of the load on the source allows, and while there is room for their answers. Fetchers are started
-// when they are first needed and then stay.
+// launch begins fetches, as many as the limit of the load on the source allows, and while there is room for their answers. Fetchers are
+// started when they are first needed and then stay.
 func (l *loop) launch(now time.Time) {
 	l.limit.setMost(now, l.settings.Load().Workers)
 	for room := l.limit.room(now); room > 0 && l.window.ready() > 0 && l.unsaved.mayGrow(l.busy); room-- {

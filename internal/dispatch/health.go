@@ -69,7 +69,8 @@ func (l *loop) show(now time.Time) (again time.Time) {
 // lookEvery is how often the queues of all senders are looked at for the oldest id.
 const lookEvery = 100 * time.Millisecond
 
-// oldestDue is since when the oldest id waits for its turn, as of the last look; and, when that one has had its turn since, when to look again.
+// oldestDue is since when the oldest id waits for its turn, as of the last look; and, when that one has had its turn since, when to look
+// again.
 func (l *loop) oldestDue(now time.Time) (since, again time.Time) {
 	if l.window.ready() == 0 || now.Before(l.limit.heldUntil) {
 		l.oldest = place{}

@@ -238,7 +238,7 @@ func (l *limiter) heed(now time.Time, s sample) {
 	l.forget()
 }
 
-// forget begins anew with the latest fetches.
+// forget begins to count the latest fetches again.
 func (l *limiter) forget() {
 	l.latest, l.asked = 0, 0
 	clear(l.senders)

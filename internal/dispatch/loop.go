@@ -101,7 +101,7 @@ func (l *loop) step(now time.Time) time.Duration {
 // read asks the inbox for more. When only a reserve of the window is left, it asks for those who have less than their share of it.
 func (l *loop) read() {
 	w := l.window
-	if l.asked && l.partly && w.eased {
+	if l.asked && l.partly && w.freed {
 		l.cancelAsk() // it is asked again, for the senders who have room now as well
 	}
 	room := w.room() - reserve(w.size)
@@ -120,7 +120,7 @@ func (l *loop) read() {
 			}
 		}
 	}
-	w.eased = false
+	w.freed = false
 	l.asked, l.partly = true, full != nil
 	var ctx context.Context
 	ctx, l.cancelAsk = context.WithCancel(context.Background())

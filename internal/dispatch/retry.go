@@ -48,14 +48,15 @@ func verdictOf(f *callback.FetchError) verdict {
 	return odd
 }
 
-// proven reports whether it is the id that fails, and not the source: that answered others well since the id's last attempt. Of a time-out it is
-// known only when it answered one that began later, for a source that is asked too much answers one after the other, and the last ones never.
+// proven reports whether it is the id that fails, and not the source: that answered others well since the id's last attempt. Of a time-out
+// it is known only when it answered one that began later, for a source that is asked too much answers one after the other, and the last
+// ones never.
 func (l *loop) proven(t *task, r fetchResult, failure *callback.FetchError) bool {
 	return !t.failed.IsZero() && l.answered.After(t.failed) && (failure.Reason != callback.ReasonTimeout || l.newest.After(r.began))
 }
 
-// handleFailure gives up for those whose attempts are used up, and tries again for the rest. An attempt is spent only where it is proven that the
-// id fails.
+// handleFailure gives up for those whose attempts are used up, and tries again for the rest. An attempt is spent only where it is proven
+// that the id fails.
 func (l *loop) handleFailure(t *task, r fetchResult, now time.Time, failure *callback.FetchError) {
 	l.failure = failure.Error()
 	l.Metrics.Fetches.WithLabelValues(string(failure.Reason)).Inc()
@@ -107,7 +108,7 @@ func (l *loop) retry(t *task, now time.Time, delay time.Duration) {
 	due := now.Add(delay)
 	if delay > maxWait && !t.held {
 		for _, one := range t.waiters {
-			l.postpone(one, t.id, due)
+			l.postpone(one, t.id, now, due)
 			l.finish(one.of)
 		}
 		t.waiters = nil
@@ -121,8 +122,8 @@ func (l *loop) retry(t *task, now time.Time, delay time.Duration) {
 	l.window.backOff(t, due)
 }
 
-// overdrawn is a callback among those that wait for t which has to make room; nil when there is room for all. Of a sender that gets no more into
-// the window one has to go when all ids there have failed, or the source is down: only new ones can show that it answers others.
+// overdrawn is a callback among those that wait for t which has to make room; nil when there is room for all. Of a sender that gets no
+// more into the window one has to go when all ids there have failed, or the source is down: only new ones can show that it answers others.
 func (l *loop) overdrawn(t *task) *inFlightCallback {
 	if c := t.waiters[0].of; l.window.full(c.account) && (l.window.fresh.ready == 0 || l.limit.down()) {
 		return c
@@ -168,7 +169,7 @@ func (l *loop) park(c *inFlightCallback, now, due time.Time) {
 			at = t.due
 		}
 		if one, ok := l.window.remove(t, c); ok {
-			l.postpone(one, id, at)
+			l.postpone(one, id, now, at)
 		}
 	}
 	c.notBefore = now.Add(minParked)
@@ -176,10 +177,10 @@ func (l *loop) park(c *inFlightCallback, now, due time.Time) {
 }
 
 // postpone keeps an id for the inbox until due.
-func (l *loop) postpone(one waiter, id int64, due time.Time) {
+func (l *loop) postpone(one waiter, id int64, now, due time.Time) {
 	c := one.of
 	c.waits = append(c.waits, callback.Waiting{Object: id, Due: due, Attempts: one.attempts})
-	writeBy := time.Now().Add(writeWithin)
+	writeBy := now.Add(writeWithin)
 	if c.writeBy.IsZero() && due.After(writeBy) {
 		c.writeBy = writeBy
 		l.unwritten = append(l.unwritten, c)

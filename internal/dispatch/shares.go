@@ -44,7 +44,7 @@ func (w *window) release(c *inFlightCallback) {
 	a := c.account
 	a.units -= c.units
 	w.inUse -= c.units
-	w.eased = w.eased || w.room() > reserve(w.size) || a.full && !w.full(a)
+	w.freed = w.freed || w.room() > reserve(w.size) || a.full && !w.full(a)
 	if a.callbacks--; a.callbacks == 0 {
 		delete(w.accounts, c.cb.Sender)
 	}

@@ -74,7 +74,7 @@ type window struct {
 	backing  int                 // waiters of tasks that failed and wait for another try: at most half of size
 	held     int                 // tasks that back off until the source answers others well
 	accounts map[string]*account // of the senders with callbacks here
-	eased    bool                // a sender that was full may be so no more
+	freed    bool                // a sender that was full may be so no more
 	tasks    map[int64]*task
 	fresh    fairQueue // tasks to fetch that did not fail yet
 	again    fairQueue // tasks to fetch that did
@@ -103,7 +103,7 @@ func (w *window) add(id int64, one waiter, now time.Time) (joined bool) {
 	}
 	joined = len(t.waiters) > 0
 	t.waiters = append(t.waiters, one)
-	if t.state == ready { // so that it comes at the turn of whoever is first
+	if t.state == ready { // so that it comes at the turn of the sender that is first
 		w.queueOf(t).join(t, one.of.cb.Sender)
 	}
 	if t.isBacking() {
@@ -174,7 +174,10 @@ func (w *window) pick() *task {
 // wake moves what has backed off long enough to the queue.
 func (w *window) wake(now time.Time) {
 	for len(w.heap) > 0 && !w.heap[0].due.After(now) {
-		w.unpark(heap.Pop(&w.heap).(*task), now)
+		t := heap.Pop(&w.heap).(*task)
+		w.unhold(t)
+		t.state, t.since = ready, now
+		w.again.push(t)
 	}
 }
 
@@ -190,13 +193,6 @@ func (w *window) easeHeld(answered, now time.Time, pause func() time.Duration) {
 		}
 	}
 	heap.Init(&w.heap)
-}
-
-// unpark makes a task ready that backed off.
-func (w *window) unpark(t *task, now time.Time) {
-	w.unhold(t)
-	t.state, t.since = ready, now
-	w.again.push(t)
 }
 
 func (w *window) unhold(t *task) {

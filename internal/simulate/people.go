@@ -52,7 +52,7 @@ func (w *World) people() {
 func (w *World) send(client *http.Client, i int) {
 	post := w.plan.Posts[i]
 	w.sleepUntil(post.At)
-	body := []byte(`{"object_ids":` + idList(post.IDs) + `,"tag":` + strconv.Quote(post.Tag) + `}`)
+	body := post.body()
 	first := w.now()
 	for w.now() < w.plan.Quiet+w.plan.Bound {
 		began := w.now()
@@ -87,6 +87,10 @@ func (w *World) useKeyAgain(client *http.Client, post Post) {
 	case status != http.StatusUnprocessableEntity:
 		w.history.violate(1, "another body under key %s of %s was answered with %d", post.Key, post.Sender, status)
 	}
+}
+
+func (p *Post) body() []byte {
+	return []byte(`{"object_ids":` + idList(p.IDs) + `,"tag":` + strconv.Quote(p.Tag) + `}`)
 }
 
 func idList(ids []int64) string {

@@ -39,7 +39,8 @@ func (w *World) postGood(client *http.Client) {
 	w.history.mu.Lock()
 	w.history.posted[id] = true
 	w.history.mu.Unlock()
-	w.try(client, Post{Sender: "steady", IDs: []int64{id}}, []byte(`{"object_ids":`+idList([]int64{id})+`}`))
+	post := Post{Sender: "steady", IDs: []int64{id}}
+	w.try(client, post, post.body())
 }
 
 // goodIDs are below the ids that the source is asked for by postGood, and above all others.

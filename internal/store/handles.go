@@ -62,7 +62,7 @@ func (h *handles) to(p purpose) *gorm.DB {
 	}
 }
 
-// maxReaders is how many requests may read or wait for a connection. More than that wait for nothing good: whoever comes later is told so at
+// maxReaders is how many requests may read or wait for a connection. More than that wait for nothing good: the next one is told so at
 // once.
 const maxReaders = 256
 

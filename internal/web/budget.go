@@ -199,7 +199,7 @@ func (b *Body) Release() {
 	b.taken, b.bytes, b.at = 0, nil, 0
 }
 
-// Read is for whoever takes the body as any request's.
+// Read is for code that takes the body as any request's.
 func (b *Body) Read(p []byte) (n int, err error) {
 	if b.at >= len(b.bytes) {
 		return 0, io.EOF
